@@ -1,3 +1,3 @@
-"""Recurrent neural networks for CPUs: RNN, LSTM and GRU, trained and served with NumPy and SciPy alone."""
+"""Recurrent neural networks for CPUs, trained and served with NumPy and SciPy alone."""
 
 __version__ = "0.1.0"

@@ -1,0 +1,66 @@
+"""Fixtures and settings that every test module shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A busy machine must not turn a slow example into a failure, and a run must be repeatable.
+settings.register_profile("fastrnn", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("fastrnn")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder that holds pyproject.toml, the C sources, the examples and the README."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_file() -> Callable[[str], Path]:
+    """`data_file("text/tiny_shakespeare.txt")`: a file of the optional real data, or a skip.
+
+    The data lies in the folder that FASTRNN_DATA names, else in ../shared/data.
+    """
+    folder = Path(os.environ.get("FASTRNN_DATA") or ROOT.parent / "shared" / "data")
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not there: set FASTRNN_DATA to the folder of real data")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def torch() -> ModuleType:
+    """PyTorch, or a skip where it is not installed."""
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="session")
+def cupy() -> ModuleType:
+    """CuPy with a device to run on, or a skip; goes with `@pytest.mark.gpu`."""
+    module = pytest.importorskip("cupy")
+    try:
+        devices = module.cuda.runtime.getDeviceCount()
+    except module.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"CuPy finds no CUDA device: {error}")
+    if devices == 0:
+        pytest.skip("CuPy finds no CUDA device")
+    return module
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with a fixed seed, fresh for each test."""
+    return np.random.default_rng(20)
