@@ -1,0 +1,152 @@
+"""The import rule: what stands above knows what stands below, never the other way round."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fastrnn"
+SOURCES = ROOT / "src"
+
+# From the ground up. A module may import modules of lower floors, and none of its own.
+FLOORS = [
+    ["_native"],
+    ["_recurrence", "_products", "_elementwise", "_blas"],
+    ["checks", "threads", "masks", "rows"],
+    ["cells", "initializers", "info"],
+    ["twin", "native", "products"],
+    ["recurrence"],
+    ["streams"],
+    ["layers", "modules"],
+    ["gradient_flow", "losses", "optim", "metrics"],
+    ["files", "training"],
+    ["text"],
+    ["language_model"],
+    ["__init__"],
+    ["__main__"],
+]
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+THIRD_PARTY_AT_THE_TOP = {"numpy"}
+
+
+def modules() -> list[Path]:
+    """Every Python module of the package."""
+    return sorted(PACKAGE.glob("*.py"))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The dotted names that a tree imports, lazily or not; those of the package relative to it."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level or module == "fastrnn":
+                inner = module.removeprefix("fastrnn")
+                names.update(f"fastrnn.{inner or alias.name}" for alias in node.names)
+            else:
+                names.add(module)
+    return names
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """The modules of the package that a tree imports."""
+    inner = {name.split(".")[1] for name in imported(tree) if name.startswith("fastrnn.")}
+    # `from . import __version__` names a value of __init__, which is no module.
+    known = {*FLOOR, *(path.stem for path in modules())}
+    return {name if name in known else "__init__" for name in inner}
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    names = {path.stem for path in modules()} | {path.stem for path in SOURCES.glob("*.pyx")}
+    assert names
+    assert names <= set(FLOOR), "a new module needs its place in FLOORS"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_imports_point_downwards(path: Path) -> None:
+    above = {
+        name
+        for name in imported_modules(ast.parse(path.read_text()))
+        if FLOOR[name] >= FLOOR[path.stem]
+    }
+    if path.stem == "__main__":
+        above.discard("__init__")
+    assert not above, f"{path.stem} imports {sorted(above)}, which do not stand below it"
+
+
+def test_the_rule_sees_every_form_of_import() -> None:
+    source = """
+from . import layers
+from .rows import Rows
+from fastrnn import twin
+from fastrnn.cells import Cell
+import fastrnn.losses
+from . import __version__
+def late():
+    from .training import train
+"""
+    expected = {"layers", "rows", "twin", "cells", "losses", "training"}
+    assert imported_modules(ast.parse(source)) == expected | {"__init__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_only_numpy_is_imported_at_the_top(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    top = ast.Module(
+        [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []
+    )
+    roots = {name.split(".")[0] for name in imported(top)} - {"fastrnn"}
+    assert roots - set(sys.stdlib_module_names) <= THIRD_PARTY_AT_THE_TOP
+
+
+def test_importing_starts_no_thread_and_loads_numpy_alone() -> None:
+    code = """
+import os, sys
+import numpy
+before = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else None
+environment = dict(os.environ)
+loaded = set(sys.modules)
+import fastrnn
+assert dict(os.environ) == environment, "the environment has changed"
+if before is not None:
+    assert len(os.listdir("/proc/self/task")) == before, "a thread has started"
+new = {name.split(".")[0] for name in set(sys.modules) - loaded}
+print(sorted(new - set(sys.stdlib_module_names) - {"fastrnn", "numpy"}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    # Cython's own runtime modules carry names like _cython_3_1_0 and are part of the extensions.
+    foreign = [name for name in ast.literal_eval(done.stdout) if not name.startswith("_cython")]
+    assert foreign == []
+
+
+@pytest.mark.parametrize("path", sorted(SOURCES.glob("*.pyx")), ids=lambda path: path.stem)
+def test_compiled_modules_stand_on_native_alone(path: Path) -> None:
+    names = re.findall(
+        r"^\s*(?:from|c?import)\s+(?:fastrnn)?\.(\w+)", path.read_text(), re.MULTILINE
+    )
+    above = {name for name in names if name in FLOOR and FLOOR[name] >= FLOOR[path.stem]}
+    assert not above
+
+
+def c_sources() -> list[Path]:
+    """Our own C, without what Cython writes beside its sources."""
+    written = {path.with_suffix(".c") for path in SOURCES.glob("*.pyx")}
+    return sorted({*SOURCES.rglob("*.[ch]")} - written)
+
+
+@pytest.mark.parametrize("path", c_sources(), ids=lambda path: path.name)
+def test_c_knows_no_python_and_only_the_vector_type_knows_an_isa(path: Path) -> None:
+    text = path.read_text()
+    assert "Python.h" not in text
+    if path.name != "vec.h":
+        foreign = re.findall(r"\b(?:immintrin|arm_neon|_mm\d*_\w+|__m\d+\w*|__AVX\w+)\b", text)
+        assert not foreign, f"{path.name} names an instruction set: {sorted(set(foreign))}"
