@@ -1,0 +1,45 @@
+/* All kernels of one instruction set and dtype, and the table that offers them.
+ *
+ * Not compiled by itself: each file in src/isa names an instruction set and a dtype and includes
+ * this one, and setup.py compiles that file with the flags of its set.
+ */
+#include "kernels.h"
+
+#include "vec.h"
+#include "vecmath.h"
+
+static void sigmoid_rows(size_t n, const void *x, void *out)
+{
+    const real *from = x;
+    real *to = out;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vstore(to + i, vsigmoid(vload(from + i)));
+    if (i < n)
+        vstore_n(to + i, n - i, vsigmoid(vload_n(from + i, n - i)));
+}
+
+static void tanh_rows(size_t n, const void *x, void *out)
+{
+    const real *from = x;
+    real *to = out;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vstore(to + i, vtanh(vload(from + i)));
+    if (i < n)
+        vstore_n(to + i, n - i, vtanh(vload_n(from + i, n - i)));
+}
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+#define GLUE_(a, b, c) a##_##b##_##c
+#define GLUE(a, b, c) GLUE_(a, b, c)
+
+const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
+    .isa = STRING(FRN_ISA_NAME),
+    .itemsize = sizeof(real),
+    .lanes = LANES,
+    .tile_rows = FRN_MR,
+    .sigmoid = sigmoid_rows,
+    .tanh = tanh_rows,
+};
