@@ -1,10 +1,10 @@
-"""Builds what needs a compiler: the kernels, once per instruction set and dtype, and the Cython modules over them.
+"""Build what needs a compiler: kernels, once per instruction set and dtype, and Cython over them.
 
-Switches, from the environment:
+Switches, from the environment (rebuild with --force after changing one):
 
-FASTRNN_DEBUG=1            no optimization, debug symbols, assertions
-FASTRNN_SANITIZE=LIST      -fsanitize=LIST, e.g. address,undefined (set LD_PRELOAD to the runtime to import it)
-FASTRNN_COVERAGE=1         gcov counters in C, line tracing in Cython
+FASTRNN_DEBUG=1        no optimization, debug symbols, assertions, bounds checks
+FASTRNN_SANITIZE=LIST  -fsanitize=LIST, e.g. address,undefined (LD_PRELOAD the runtime to import it)
+FASTRNN_COVERAGE=1     gcov counters in C, line tracing in Cython
 """
 
 import os
@@ -16,12 +16,13 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 DEBUG = bool(os.environ.get("FASTRNN_DEBUG"))
-COVERAGE = bool(os.environ.get("FASTRNN_COVERAGE"))
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "")
+COVERAGE = bool(os.environ.get("FASTRNN_COVERAGE"))
 
-# Flags per instruction set; src/vec.h refuses to compile where they do not fit the set a file names.
+# Flags per instruction set; src/vec.h refuses to compile where they do not fit the file's set.
 ISAS = {
     "x86_64": {
         "baseline": [],
@@ -31,17 +32,18 @@ ISAS = {
     "aarch64": {"baseline": [], "neon": []},
 }
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+CHOSEN = ISAS.get(MACHINE, {"baseline": []})
 KERNELS = {
-    f"src/isa/{isa}_{dtype}.c": flags
-    for isa, flags in ISAS.get(MACHINE, {"baseline": []}).items()
-    for dtype in ("f32", "f64")
+    f"src/isa/{isa}_{dtype}.c": flags for isa, flags in CHOSEN.items() for dtype in ("f32", "f64")
 }
+HEADERS = [str(path) for path in Path("src").glob("*.h")] + ["src/kernels.c"]
 
-# No -ffast-math, which would change the floating-point mode of the whole process, and no contraction:
-# a product is fused where the source says so, and nowhere else.
-CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall"]
+# No -ffast-math, which would change the floating-point mode of the whole process, and no
+# contraction: a product is fused where the source says so, and nowhere else.
+CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+CFLAGS += ["-pthread", "-Wall"]
 LDFLAGS = ["-pthread"]
-MACROS = [(f"FRN_HAVE_{isa.upper()}", "1") for isa in ISAS.get(MACHINE, {"baseline": []})]
+MACROS = [(f"FRN_HAVE_{isa.upper()}", "1") for isa in CHOSEN]
 if DEBUG:
     CFLAGS += ["-O0", "-g", "-UNDEBUG"]
     MACROS += [("FRN_DEBUG", "1")]
@@ -55,19 +57,19 @@ if COVERAGE:
 
 
 class BuildKernels(build_ext):
-    """Compile each kernel with the flags of its instruction set and link them into ``_native``."""
+    """Compile each kernel with the flags of its instruction set and link all into `_native`."""
 
     def build_extension(self, ext):
-        if ext.name == "fastrnn._native":
+        stale = self.force or newer_group(ext.depends, self.get_ext_fullpath(ext.name), "newer")
+        if ext.name == "fastrnn._native" and stale:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                ext.extra_objects = [name for names in pool.map(self.compile_kernel, KERNELS.items()) for name in names]
+                objects = pool.map(self.compile_kernel, KERNELS, KERNELS.values())
+                ext.extra_objects = [name for names in objects for name in names]
         super().build_extension(ext)
 
-    def compile_kernel(self, item):
-        source, flags = item
-        depends = [str(path) for path in Path("src").glob("*.[ch]")]
+    def compile_kernel(self, source, flags):
         return self.compiler.compile(
-            [source], output_dir=self.build_temp, macros=MACROS, extra_postargs=CFLAGS + flags, depends=depends
+            [source], output_dir=self.build_temp, macros=MACROS, extra_postargs=CFLAGS + flags
         )
 
 
@@ -79,27 +81,25 @@ def extension(name, *sources):
         define_macros=MACROS,
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
-        depends=[str(path) for path in Path("src").glob("*.h")] + list(KERNELS),
+        depends=[f"src/{name}.pyx", *sources, *HEADERS, *KERNELS],
     )
 
 
 if sys.byteorder != "little":
     raise SystemExit("fastrnn: expected a little-endian machine")
 
+EXTENSIONS = [
+    extension("_native", "src/pool.c", "src/hash.c"),
+    extension("_recurrence"),
+    extension("_products"),
+    extension("_elementwise"),
+    extension("_blas"),
+]
+
 setup(
     cmdclass={"build_ext": BuildKernels},
     ext_modules=cythonize(
-        [
-            extension(name, *sources)
-            for name, *sources in (
-                ("_native", "src/pool.c", "src/hash.c"),
-                ("_recurrence",),
-                ("_products",),
-                ("_elementwise",),
-                ("_blas",),
-            )
-            if Path(f"src/{name}.pyx").exists()
-        ],
+        [module for module in EXTENSIONS if Path(module.sources[0]).exists()],
         include_path=["."],
         compiler_directives={
             "language_level": 3,
