@@ -1,0 +1,380 @@
+/* The vector type of the kernels: the only file that knows an instruction set.
+ *
+ * FRN_DOUBLE (0 or 1) gives the element type. A file compiled for one instruction set claims it by defining
+ * FRN_ISA_AVX512, FRN_ISA_AVX2, FRN_ISA_NEON or FRN_ISA_BASELINE, and is refused where the compiler's flags do
+ * not provide it; without a claim the widest that the flags allow is taken. The baseline (FRN_BASELINE is
+ * another name for the claim) is 16 bytes of the compiler's own vector extension, on any architecture, with no
+ * fused multiply-add.
+ *
+ *   real, V             an element, and LANES of them; + - * / work on V lane by lane
+ *   M                   the answer of a comparison: one truth value per lane
+ *   FRN_MR              rows of a product tile whose sums fit the registers, four vectors wide
+ *   vload vstore        LANES elements at any address
+ *   vload_n vstore_n    the first n lanes, 0 <= n <= LANES; nothing beyond p[n-1] is touched, and the other
+ *                       lanes are loaded as zero
+ *   vfma(a, b, c)       a * b + c, rounded once where the instruction set can, which is then always
+ *   vmin(a, b)          a < b ? a : b, and vmax(a, b): a > b ? a : b. Where a or b is NaN the answer is b: so
+ *                       vmin(limit, x) keeps a NaN in x
+ *   vlt vle vselect     comparisons, false on NaN, and m ? a : b
+ *   vabs vcopysign      on the sign bit alone, of NaN and zero too
+ *   vsum vmaxval        over the lanes, always in the order given there
+ *   vpow2 vscale2       powers of two, for exp
+ */
+#ifndef FRN_VEC_H
+#define FRN_VEC_H
+
+#ifndef FRN_DOUBLE
+#error "FRN_DOUBLE must be defined: 0 for float, 1 for double"
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__AVX512BW__) && \
+    defined(__FMA__)
+#define FRN_HAS_AVX512 1
+#else
+#define FRN_HAS_AVX512 0
+#endif
+#if defined(__AVX2__) && defined(__FMA__)
+#define FRN_HAS_AVX2 1
+#else
+#define FRN_HAS_AVX2 0
+#endif
+#if defined(__aarch64__) && defined(__ARM_NEON)
+#define FRN_HAS_NEON 1
+#else
+#define FRN_HAS_NEON 0
+#endif
+
+#if defined(FRN_BASELINE) && !defined(FRN_ISA_BASELINE)
+#define FRN_ISA_BASELINE
+#endif
+#if !defined(FRN_ISA_AVX512) && !defined(FRN_ISA_AVX2) && !defined(FRN_ISA_NEON) && \
+    !defined(FRN_ISA_BASELINE)
+#if FRN_HAS_AVX512
+#define FRN_ISA_AVX512
+#elif FRN_HAS_AVX2
+#define FRN_ISA_AVX2
+#elif FRN_HAS_NEON
+#define FRN_ISA_NEON
+#else
+#define FRN_ISA_BASELINE
+#endif
+#endif
+
+#if defined(FRN_ISA_AVX512)
+#if !FRN_HAS_AVX512
+#error "FRN_ISA_AVX512 needs -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma"
+#endif
+#if defined(FRN_ISA_AVX2) || defined(FRN_ISA_NEON) || defined(FRN_ISA_BASELINE)
+#error "more than one FRN_ISA_ name is defined"
+#endif
+#elif defined(FRN_ISA_AVX2)
+#if !FRN_HAS_AVX2
+#error "FRN_ISA_AVX2 needs -mavx2 -mfma"
+#endif
+#if defined(FRN_ISA_NEON) || defined(FRN_ISA_BASELINE)
+#error "more than one FRN_ISA_ name is defined"
+#endif
+#elif defined(FRN_ISA_NEON)
+#if !FRN_HAS_NEON
+#error "FRN_ISA_NEON needs a compiler for aarch64 with NEON"
+#endif
+#if defined(FRN_ISA_BASELINE)
+#error "more than one FRN_ISA_ name is defined"
+#endif
+#endif
+
+#if defined(FRN_ISA_AVX512) || defined(FRN_ISA_AVX2)
+#include <immintrin.h>
+#elif defined(FRN_ISA_NEON)
+#include <arm_neon.h>
+#endif
+
+/* Inlined without optimization too: how a wide V is passed to a function depends on the flags. */
+#define FRN_INLINE static inline __attribute__((always_inline, unused))
+
+/* FRN_MR: sums of FRN_MR rows by four vectors, four vectors of weights and one broadcast element need
+ * 29 of 32 registers with six rows, and 15 of 16 with three, the weights then being read from memory. */
+#if defined(FRN_ISA_AVX512)
+#define FRN_VECTOR_BYTES 64
+#define FRN_MR 6
+#elif defined(FRN_ISA_AVX2)
+#define FRN_VECTOR_BYTES 32
+#define FRN_MR 3
+#elif defined(FRN_ISA_NEON)
+#define FRN_VECTOR_BYTES 16
+#define FRN_MR 6
+#else
+#define FRN_VECTOR_BYTES 16
+#define FRN_MR 3
+#endif
+
+/* frn_bits: the bits of a V; unsigned, as only there a shift into the sign is defined. */
+#if FRN_DOUBLE
+typedef double real;
+typedef unsigned long long frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
+#define LANES (FRN_VECTOR_BYTES / 8)
+#define FRN_MANTISSA_BITS 52
+#define FRN_SIGN_BIT 0x8000000000000000ULL
+#else
+typedef float real;
+typedef unsigned frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
+#define LANES (FRN_VECTOR_BYTES / 4)
+#define FRN_MANTISSA_BITS 23
+#define FRN_SIGN_BIT 0x80000000U
+#endif
+typedef real V __attribute__((vector_size(FRN_VECTOR_BYTES)));
+
+/* The intrinsics' names for the element type. */
+#if defined(FRN_ISA_AVX512) && FRN_DOUBLE
+typedef __mmask8 M;
+#define FRN_MM(name) _mm512_##name##_pd
+#define FRN_MM_CMP _mm512_cmp_pd_mask
+#elif defined(FRN_ISA_AVX512)
+typedef __mmask16 M;
+#define FRN_MM(name) _mm512_##name##_ps
+#define FRN_MM_CMP _mm512_cmp_ps_mask
+#else
+typedef frn_bits M;
+#if defined(FRN_ISA_AVX2) && FRN_DOUBLE
+#define FRN_MM(name) _mm256_##name##_pd
+#elif defined(FRN_ISA_AVX2)
+#define FRN_MM(name) _mm256_##name##_ps
+#elif defined(FRN_ISA_NEON) && FRN_DOUBLE
+#define FRN_NEON(name) name##q_f64
+#elif defined(FRN_ISA_NEON)
+#define FRN_NEON(name) name##q_f32
+#endif
+#endif
+
+/* ---- loads and stores -------------------------------------------------------------------------------- */
+
+FRN_INLINE V vzero(void)
+{
+    return (V){0};
+}
+
+FRN_INLINE V vset1(real s)
+{
+#if defined(FRN_MM)
+    return (V)FRN_MM(set1)(s);
+#elif FRN_DOUBLE
+    return (V){s, s};
+#else
+    return (V){s, s, s, s};
+#endif
+}
+
+FRN_INLINE V vload(const real *p)
+{
+    V v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
+FRN_INLINE void vstore(real *p, V v)
+{
+    __builtin_memcpy(p, &v, sizeof v);
+}
+
+#if defined(FRN_ISA_AVX512)
+
+FRN_INLINE V vload_n(const real *p, int n)
+{
+    return (V)FRN_MM(maskz_loadu)((M)((1U << n) - 1U), p);
+}
+
+FRN_INLINE void vstore_n(real *p, int n, V v)
+{
+    FRN_MM(mask_storeu)(p, (M)((1U << n) - 1U), v);
+}
+
+#elif defined(FRN_ISA_AVX2)
+
+FRN_INLINE __m256i frn_first(int n)
+{
+#if FRN_DOUBLE
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+#else
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+#endif
+}
+
+FRN_INLINE V vload_n(const real *p, int n)
+{
+    return (V)FRN_MM(maskload)(p, frn_first(n));
+}
+
+FRN_INLINE void vstore_n(real *p, int n, V v)
+{
+    FRN_MM(maskstore)(p, frn_first(n), v);
+}
+
+#else
+
+/* One element at a time: a memcpy of a size known only at run time is a call, several times slower on narrow
+ * layers, where tails are most of the work. */
+FRN_INLINE V vload_n(const real *p, int n)
+{
+    if (n >= LANES)
+        return vload(p);
+    V v = vzero();
+    if (n > 0)
+        v[0] = p[0];
+#if !FRN_DOUBLE
+    if (n > 1)
+        v[1] = p[1];
+    if (n > 2)
+        v[2] = p[2];
+#endif
+    return v;
+}
+
+FRN_INLINE void vstore_n(real *p, int n, V v)
+{
+    if (n >= LANES) {
+        vstore(p, v);
+        return;
+    }
+    if (n > 0)
+        p[0] = v[0];
+#if !FRN_DOUBLE
+    if (n > 1)
+        p[1] = v[1];
+    if (n > 2)
+        p[2] = v[2];
+#endif
+}
+
+#endif
+
+/* ---- arithmetic, comparison, sign -------------------------------------------------------------------- */
+
+FRN_INLINE V vfma(V a, V b, V c)
+{
+#if defined(FRN_MM)
+    return (V)FRN_MM(fmadd)(a, b, c);
+#elif defined(FRN_NEON)
+    return (V)FRN_NEON(vfma)(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+
+FRN_INLINE M vlt(V a, V b)
+{
+#if defined(FRN_ISA_AVX512)
+    return FRN_MM_CMP(a, b, _CMP_LT_OQ);
+#else
+    return (M)(a < b);
+#endif
+}
+
+FRN_INLINE M vle(V a, V b)
+{
+#if defined(FRN_ISA_AVX512)
+    return FRN_MM_CMP(a, b, _CMP_LE_OQ);
+#else
+    return (M)(a <= b);
+#endif
+}
+
+FRN_INLINE V vselect(M m, V a, V b)
+{
+#if defined(FRN_ISA_AVX512)
+    return (V)FRN_MM(mask_blend)(m, b, a);
+#elif defined(FRN_ISA_AVX2)
+    return (V)FRN_MM(blendv)(b, a, (V)m);
+#elif defined(FRN_NEON)
+    return (V)FRN_NEON(vbsl)(m, a, b);
+#else
+    return (V)((m & (frn_bits)a) | (~m & (frn_bits)b));
+#endif
+}
+
+FRN_INLINE V vmin(V a, V b)
+{
+#if defined(FRN_MM)
+    return (V)FRN_MM(min)(a, b);
+#else
+    return vselect(vlt(a, b), a, b);
+#endif
+}
+
+FRN_INLINE V vmax(V a, V b)
+{
+#if defined(FRN_MM)
+    return (V)FRN_MM(max)(a, b);
+#else
+    return vselect(vlt(b, a), a, b);
+#endif
+}
+
+FRN_INLINE frn_bits frn_sign(V v)
+{
+    return (frn_bits)v & ((frn_bits){0} + FRN_SIGN_BIT);
+}
+
+FRN_INLINE V vabs(V v)
+{
+    return (V)((frn_bits)v & ((frn_bits){0} + (FRN_SIGN_BIT - 1)));
+}
+
+FRN_INLINE V vcopysign(V magnitude, V sign)
+{
+    return (V)((frn_bits)vabs(magnitude) | frn_sign(sign));
+}
+
+/* ---- powers of two ----------------------------------------------------------------------------------- */
+
+/* Adding FRN_ROUND to |x| < 2^(FRN_MANTISSA_BITS - 2) leaves the nearest integer to x, plus the bias of the
+ * exponent, in the last bits of the sum; subtracting it again leaves that integer as an element. */
+#if FRN_DOUBLE
+#define FRN_ROUND (0x1.8p52 + 1023)
+#else
+#define FRN_ROUND (0x1.8p23f + 127)
+#endif
+
+/* 2^n from t = FRN_ROUND + n, for integers n from the exponent of the smallest normal number to one above that
+ * of the largest, where it is infinity. */
+FRN_INLINE V vpow2(V t)
+{
+    return (V)((frn_bits)t << FRN_MANTISSA_BITS);
+}
+
+/* v * 2^n for integers |n| up to twice the largest exponent and normal v: rounded once more where the result is
+ * subnormal. */
+FRN_INLINE V vscale2(V v, V n)
+{
+#if defined(FRN_ISA_AVX512)
+    return (V)FRN_MM(scalef)(v, n);
+#else
+    V round = vset1(FRN_ROUND), half = vset1((real)0.5) * n + round;
+    return v * vpow2(half) * vpow2(n - (half - round) + round);
+#endif
+}
+
+/* ---- over the lanes ---------------------------------------------------------------------------------- */
+
+/* Lane i with lane i + LANES/2, and so on with half as many: one order for every compiler. */
+FRN_INLINE real vsum(V v)
+{
+    real e[LANES];
+    vstore(e, v);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            e[i] += e[i + half];
+    return e[0];
+}
+
+/* The largest lane, in the same order with vmax's rule for NaN: a lane that is NaN may or may not be the answer. */
+FRN_INLINE real vmaxval(V v)
+{
+    real e[LANES];
+    vstore(e, v);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            e[i] = e[i] > e[i + half] ? e[i] : e[i + half];
+    return e[0];
+}
+
+#endif
