@@ -207,7 +207,9 @@ def check_ndim(name: str, x: Array, ndim: int | None, axes: str | None = None) -
 def check_shape(name: str, x: Array, shape: Sequence[int | None], axes: str | None = None) -> None:
     """Raise a ValueError unless `x` has this shape (None: any size there)."""
     got = tuple(x.shape)
-    if len(got) != len(shape) or any(s is not None and s != g for s, g in zip(shape, got)):
+    if len(got) != len(shape) or any(
+        s is not None and s != g for s, g in zip(shape, got, strict=True)
+    ):
         wanted = "(" + ", ".join("any" if s is None else str(s) for s in shape)
         wanted += ",)" if len(shape) == 1 else ")"
         named = f" {axes}" if axes else ""
@@ -216,7 +218,7 @@ def check_shape(name: str, x: Array, shape: Sequence[int | None], axes: str | No
 
 def check_lengths(name: str, lengths: Any, n_sequences: int, n_steps: int) -> np.ndarray:
     """`lengths` as an int64 NumPy array (N,), each in [0, T]."""
-    lengths = np.asarray(as_array(name, lengths))
+    lengths: np.ndarray = np.asarray(as_array(name, lengths))
     if lengths.dtype.kind not in "iu" and lengths.size:
         raise TypeError(f"{name}: expected integers, got dtype {lengths.dtype}")
     if lengths.shape != (n_sequences,):
@@ -228,7 +230,7 @@ def check_lengths(name: str, lengths: Any, n_sequences: int, n_steps: int) -> np
         if low < 0 or high > n_steps:
             worst = low if low < 0 else high
             raise ValueError(f"{name}: expected values in [0, {n_steps}] (T), got {worst}")
-    return lengths.astype(np.int64)
+    return np.array(lengths, dtype=np.int64)
 
 
 # Single values
@@ -327,10 +329,11 @@ def check_dtype(name: str, dtype: Any) -> np.dtype:
         found = None if dtype is None else np.dtype(dtype)
     except TypeError:
         found = None
-    if found is None or found not in DTYPES:
-        got = describe(dtype) if found is None else str(found)
-        raise ValueError(f"{name}: expected 'float32' or 'float64', got {got}")
-    return found
+    for own in DTYPES:
+        if found is not None and found == own:
+            return own
+    got = describe(dtype) if found is None else str(found)
+    raise ValueError(f"{name}: expected 'float32' or 'float64', got {got}")
 
 
 def check_random_state(name: str, value: Any) -> np.random.Generator:

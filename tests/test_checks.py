@@ -27,7 +27,8 @@ def test_real_array_is_returned_as_it_is_when_it_fits():
 def test_real_array_converts_other_real_dtypes_once(dtype):
     x = np.array([0, 1, 1], dtype)
     got = checks.as_real_array("x", x, np.float32)
-    assert got.dtype == np.float32 and got.dtype.isnative
+    assert got.dtype == np.float32
+    assert got.dtype.isnative
     assert got.tolist() == [0.0, 1.0, 1.0]
 
 
@@ -37,7 +38,9 @@ def test_real_array_unaligned_and_byteswapped_become_plain():
     unaligned[:] = [1, 2, 3]
     for x in (unaligned, np.array([1, 2, 3], ">f8")):
         got = checks.as_real_array("x", x)
-        assert got.flags.aligned and got.dtype.isnative and got.dtype == np.float64
+        assert got.flags.aligned
+        assert got.dtype.isnative
+        assert got.dtype == np.float64
         assert got.tolist() == [1.0, 2.0, 3.0]
 
 
@@ -80,7 +83,8 @@ def test_other_kinds_of_array_stay_their_own():
     xp = array_api_strict
     x = xp.asarray([1, 2], dtype=xp.int32)
     got = checks.as_real_array("x", x, np.float32)
-    assert checks.namespace(got) is xp and got.dtype == xp.float32
+    assert checks.namespace(got) is xp
+    assert got.dtype == xp.float32
     assert checks.as_real_array("x", x).dtype == xp.float64
     assert checks.as_index_array("x", x, 3).dtype == xp.int64
     with raises(TypeError, "x: expected real numbers, got dtype"):
@@ -102,13 +106,15 @@ def test_indices_are_checked_before_they_are_converted():
     with raises(TypeError, "tokens: expected integers, got dtype bool"):
         checks.as_index_array("tokens", [True], 5)
     got = checks.as_index_array("tokens", np.array([[0, 4]], ">i2"), 5)
-    assert got.dtype == np.int64 and got.tolist() == [[0, 4]]
+    assert got.dtype == np.int64
+    assert got.tolist() == [[0, 4]]
     assert checks.as_index_array("tokens", [], 0).shape == (0,)
 
 
 def test_lengths():
     got = checks.check_lengths("lengths", [0, 3, 2], 3, 3)
-    assert got.dtype == np.int64 and got.tolist() == [0, 3, 2]
+    assert got.dtype == np.int64
+    assert got.tolist() == [0, 3, 2]
     assert checks.check_lengths("lengths", [], 0, 3).shape == (0,)
     for lengths, part in (([4], "got 4"), ([-1], "got -1"), ([1, 1], "got (2,)"), (1, "got ()")):
         with raises(ValueError, "lengths:", part):
