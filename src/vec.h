@@ -83,6 +83,7 @@
 #endif
 #endif
 
+#include <stdint.h>
 #if defined(FRN_ISA_AVX512) || defined(FRN_ISA_AVX2)
 #include <immintrin.h>
 #elif defined(FRN_ISA_NEON)
@@ -111,16 +112,16 @@
 /* frn_bits: the bits of a V; unsigned, as only there a shift into the sign is defined. */
 #if FRN_DOUBLE
 typedef double real;
-typedef unsigned long long frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
+typedef uint64_t frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
 #define LANES (FRN_VECTOR_BYTES / 8)
 #define FRN_MANTISSA_BITS 52
-#define FRN_SIGN_BIT 0x8000000000000000ULL
+#define FRN_SIGN_BIT UINT64_C(0x8000000000000000)
 #else
 typedef float real;
-typedef unsigned frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
+typedef uint32_t frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
 #define LANES (FRN_VECTOR_BYTES / 4)
 #define FRN_MANTISSA_BITS 23
-#define FRN_SIGN_BIT 0x80000000U
+#define FRN_SIGN_BIT UINT32_C(0x80000000)
 #endif
 typedef real V __attribute__((vector_size(FRN_VECTOR_BYTES)));
 

@@ -72,7 +72,7 @@ FRN_INLINE V vsigmoid(V x)
     V round = vset1(FRN_ROUND), one = vset1(1);
     x = vmax(vset1(FRN_SIGMOID_MIN), vmin(vset1(FRN_SIGMOID_MAX), x));
     V t = vfma(x, vset1(-FRN_LOG2_E), round), n = t - round;
-    V r = vfma(n, vset1(-FRN_LN2_LOW), vfma(n, vset1(-FRN_LN2_HIGH), vzero() - x));
+    V r = vfma(n, vset1(-FRN_LN2_LOW), vfma(n, vset1(-FRN_LN2_HIGH), -x));
     return one / vfma(one + frn_expm1_small(r), vpow2(t), one);
 }
 
