@@ -17,7 +17,8 @@ typedef REAL vec __attribute__((vector_size(BYTES)));
  */
 #define CHAINS 12
 
-static double seconds(void) {
+static double seconds(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
@@ -25,7 +26,8 @@ static double seconds(void) {
 
 /* Operations per second over `duration` seconds; *sink keeps the compiler from dropping the work.
  */
-double fma_rate(double duration, double *sink) {
+double fma_rate(double duration, double *sink)
+{
     const vec scale = (vec){0} + (REAL)0.5, shift = (vec){0} + (REAL)1;
     vec sums[CHAINS];
     size_t rounds = 0;
