@@ -89,7 +89,7 @@ if sys.byteorder != "little":
     raise SystemExit("fastrnn: expected a little-endian machine")
 
 EXTENSIONS = [
-    extension("_native", "src/pool.c", "src/hash.c"),
+    extension("_native", "src/count.c", "src/dispatch.c", "src/hash.c", "src/pool.c"),
     extension("_recurrence"),
     extension("_products"),
     extension("_elementwise"),

@@ -18,7 +18,8 @@ SOURCES = ROOT / "src"
 FLOORS = [
     ["_native"],
     ["_recurrence", "_products", "_elementwise", "_blas"],
-    ["checks", "threads", "masks", "rows"],
+    ["checks"],
+    ["masks", "rows", "threads"],
     ["cells", "initializers", "info"],
     ["twin", "native", "products"],
     ["recurrence"],

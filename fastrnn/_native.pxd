@@ -1,0 +1,63 @@
+# What the other compiled modules take from the native base.
+from libc.stdint cimport uint64_t
+
+cdef extern from "kernels.h":
+    ctypedef struct frn_kernels:
+        const char *isa
+        int itemsize
+        int lanes
+        int tile_rows
+        void (*sigmoid)(size_t n, const void *x, void *out) noexcept nogil
+        void (*tanh)(size_t n, const void *x, void *out) noexcept nogil
+
+    uint64_t frn_hash(const void *data, size_t nbytes, uint64_t seed) noexcept nogil
+
+# A task of a region: fn(ctx, index, worker), worker < n_threads.
+ctypedef void (*task_fn)(void *ctx, size_t index, int worker) noexcept nogil
+
+# The table of kernels in use for float32 (4) or float64 (8); fails if FASTRNN_ISA cannot be followed.
+cdef const frn_kernels *kernels(int itemsize) except NULL
+
+# Whether products go to BLAS; fails if FASTRNN_GEMM or FASTRNN_ISA cannot be followed.
+cdef bint gemm_is_blas() except -1
+
+# How many threads a call made here and now may use.
+cdef int num_threads() noexcept nogil
+
+# fn(ctx, 0..n_tasks-1, worker) on up to n_threads threads, the caller being worker 0.
+cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcept nogil
+
+# To be called between regions: runs signal handlers that wait, and fails if one of them raises.
+cdef int check_signals() except -1 nogil
+
+cdef extern from "pthread.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+
+cdef enum:
+    MOST_PIECES = 64  # that a FreeList keeps
+
+cdef struct Piece:
+    char *memory
+    size_t nbytes
+    uint64_t given_at
+
+cdef class FreeList:
+    cdef pthread_mutex_t lock
+    cdef Piece pieces[MOST_PIECES]
+    cdef int n_pieces
+    cdef size_t in_use, retained  # bytes in living blocks, and in pieces
+    cdef size_t peak, peak_before  # most bytes in use in this window of takes and the one before
+    cdef uint64_t clock
+
+    cpdef Block take(self, size_t nbytes)
+    cdef char *_reuse(self, size_t *nbytes) noexcept nogil
+    cdef void _give(self, char *memory, size_t nbytes) noexcept nogil
+    cdef int _oldest(self) noexcept nogil
+    cdef void _drop(self, int index) noexcept nogil
+
+cdef class Block:
+    cdef FreeList owner
+    cdef char *ptr
+    cdef readonly size_t nbytes
+    cdef size_t capacity  # what ptr has, at least nbytes
