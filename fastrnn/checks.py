@@ -218,7 +218,7 @@ def check_shape(name: str, x: Array, shape: Sequence[int | None], axes: str | No
 
 def check_lengths(name: str, lengths: Any, n_sequences: int, n_steps: int) -> np.ndarray:
     """`lengths` as an int64 NumPy array (N,), each in [0, T]."""
-    lengths: np.ndarray = np.asarray(as_array(name, lengths))
+    lengths = np.asarray(as_array(name, lengths))
     if lengths.dtype.kind not in "iu" and lengths.size:
         raise TypeError(f"{name}: expected integers, got dtype {lengths.dtype}")
     if lengths.shape != (n_sequences,):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import Array, check_probability, dtype_of
+from fastrnn.checks import Array, check_probability, dtype_of, namespace
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, odd
 _FIRST = 0xBF58476D1CE4E5B9
@@ -98,6 +98,12 @@ def mask_from_keys(keys: Array, units: int, p: float, dtype: Any, *, xp: Any = n
     own = dtype_of(xp, dtype)
     scale = xp.asarray(1.0 / (1.0 - p), dtype=own)
     return xp.where(hashes >= threshold_of(p), scale, xp.zeros_like(scale))
+
+
+def drop(rows: Array, keys: Array, p: float) -> Array:
+    """`rows` (rows, units) times the mask that `keys` (rows,) stand for, as a new array."""
+    xp = namespace(rows)
+    return rows * mask_from_keys(keys, int(rows.shape[1]), p, rows.dtype, xp=xp)
 
 
 def keep_mask(

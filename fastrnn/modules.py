@@ -1,0 +1,398 @@
+"""The layers around the recurrent ones: Embedding, Linear, Dropout, LayerNorm.
+
+All work on arrays (..., D) and on lists of arrays (T_i, D), whose results are lists again, slices
+of one buffer. ``layer(x)`` gives the result alone; ``layer.forward(x)`` is the training mode and
+gives ``(y, backward)``, where ``backward(dy)`` may be called once, adds into ``layer.grads`` and
+returns dx. Until then neither x nor the parameters may change.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from fastrnn import masks, products
+from fastrnn.checks import (
+    Array,
+    as_index_array,
+    as_real_array,
+    check_bool,
+    check_dtype,
+    check_positive_int,
+    check_probability,
+    check_random_state,
+    check_real,
+    is_numpy,
+    namespace,
+)
+from fastrnn.parameters import Backward, Layer, beside, flatten, flatten_indices, to_host
+
+__all__ = ["Dropout", "Embedding", "LayerNorm", "Linear"]
+
+
+class Embedding(Layer):
+    """A table of vectors: row i stands for index i. Equal to one-hot(x) @ E without the product.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        The number V of indices.
+    embedding_dim : int
+        The size of each vector.
+    dtype : {"float32", "float64"}
+    random_state : int, numpy.random.Generator or None
+        The vectors start with independent normal values of standard deviation 1, as in PyTorch.
+
+    Attributes
+    ----------
+    params, grads : mapping
+        ``weight`` (num_embeddings, embedding_dim). ``backward`` touches only the rows of the
+        gradient that were used; ``zero_grad`` clears all of it, since a caller may have written
+        elsewhere.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: Any = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.num_embeddings = check_positive_int("num_embeddings", num_embeddings)
+        self.embedding_dim = check_positive_int("embedding_dim", embedding_dim)
+        self.dtype = check_dtype("dtype", dtype)
+        rng = check_random_state("random_state", random_state)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self._own({"weight": rng.standard_normal(shape, dtype=self.dtype)})
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "num_embeddings": self.num_embeddings,
+            "embedding_dim": self.embedding_dim,
+            "dtype": self.dtype.name,
+        }
+
+    def _look_up(self, x: Any) -> tuple[Array, Array, Any]:
+        index, form = flatten_indices("x", x)
+        index = as_index_array("x", index, self.num_embeddings)
+        table = beside(self.params["weight"], index)
+        return products.gather(table, index), index, form
+
+    def __call__(self, x: Any) -> Any:
+        """The vectors of the indices.
+
+        Parameters
+        ----------
+        x : array of int of any shape (...), or list of arrays (T_i,)
+            Indices in [0, num_embeddings).
+
+        Returns
+        -------
+        array (..., embedding_dim), or list of arrays (T_i, embedding_dim)
+
+        Raises
+        ------
+        ValueError
+            If an index is out of range.
+        TypeError
+            If `x` is not of integers.
+        """
+        y, _, form = self._look_up(x)
+        return form.restore(y)
+
+    def forward(self, x: Any) -> tuple[Any, Backward]:
+        """The same, and ``backward(dy) -> None``: indices have no gradient."""
+        y, index, form = self._look_up(x)
+
+        def backward(dy: Any) -> None:
+            rows = form.flatten("dy", dy, self.embedding_dim, self.dtype)
+            products.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
+
+        return form.restore(y), Backward(backward)
+
+
+class Linear(Layer):
+    """y = x W^T + b.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+        Whether there is a b.
+    dtype : {"float32", "float64"}
+    random_state : int, numpy.random.Generator or None
+        W and b start uniform in ±1/sqrt(in_features), as in PyTorch.
+
+    Attributes
+    ----------
+    params, grads : mapping
+        ``weight`` (out_features, in_features) and ``bias`` (out_features,).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: Any = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.in_features = check_positive_int("in_features", in_features)
+        self.out_features = check_positive_int("out_features", out_features)
+        self.bias = check_bool("bias", bias)
+        self.dtype = check_dtype("dtype", dtype)
+        rng = check_random_state("random_state", random_state)
+        bound = self.in_features**-0.5
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if self.bias:
+            shapes["bias"] = (self.out_features,)
+        self._own(
+            {name: rng.uniform(-bound, bound, s).astype(self.dtype) for name, s in shapes.items()}
+        )
+        self.cache = products.Cache()
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "dtype": self.dtype.name,
+        }
+
+    def _weights(self, like: Array) -> tuple[Array, Array | None]:
+        """W and b beside `like`."""
+        bias = self.params.get("bias")
+        return beside(self.params["weight"], like), None if bias is None else beside(bias, like)
+
+    def __call__(self, x: Any) -> Any:
+        """The result x W^T + b.
+
+        Parameters
+        ----------
+        x : array (..., in_features), or list of arrays (T_i, in_features)
+
+        Returns
+        -------
+        array (..., out_features), or list of arrays (T_i, out_features)
+        """
+        rows, form = flatten("x", x, self.in_features, self.dtype)
+        return form.restore(self.rows_forward(rows))
+
+    def forward(self, x: Any) -> tuple[Any, Backward]:
+        """The same, and ``backward(dy) -> dx``."""
+        rows, form = flatten("x", x, self.in_features, self.dtype)
+        y = self.rows_forward(rows)
+
+        def backward(dy: Any) -> Any:
+            drows = form.flatten("dy", dy, self.out_features, self.dtype)
+            self.rows_accumulate(drows, rows)
+            return form.restore(self.rows_backward(drows))
+
+        return form.restore(y), Backward(backward)
+
+    # The same on rows (total, width), for losses that walk them in chunks.
+
+    def rows_forward(self, rows: Array, out: Array | None = None) -> Array:
+        """The result for rows (total, in_features)."""
+        weight, bias = self._weights(rows)
+        return products.linear(rows, weight, bias, self.cache, out)
+
+    def rows_backward(self, drows: Array, out: Array | None = None) -> Array:
+        """The gradient of the rows from that of the results."""
+        weight, _ = self._weights(drows)
+        return products.linear_backward(drows, weight, self.cache, out)
+
+    def rows_accumulate(self, drows: Array, rows: Array) -> None:
+        """Add the parameters' gradients into ``grads``."""
+        add_gradients(drows, rows, self.grads["weight"], self.grads.get("bias"))
+
+
+def add_gradients(drows: Array, rows: Array, dweight: np.ndarray, dbias: np.ndarray | None) -> None:
+    """Add drows^T rows and the sum of drows to arrays in host memory."""
+    if is_numpy(drows, rows):
+        products.accumulate(drows, rows, dweight, dbias)
+        return
+    xp = namespace(rows)
+    dweight += to_host(xp.matmul(drows.T, rows))
+    if dbias is not None:
+        dbias += to_host(xp.sum(drows, axis=0))
+
+
+class Dropout(Layer):
+    """Sets elements to zero with probability p in training, and scales the others by 1/(1 - p).
+
+    Whether an element is dropped depends only on the seed, the number of the call, its sequence,
+    step and unit (see `fastrnn.masks`), not on the batch around it. The backward pass computes the
+    mask again, so nothing is kept.
+
+    Parameters
+    ----------
+    p : float
+        The probability of dropping, in [0, 1).
+    dtype : {"float32", "float64"} or None
+        None: whatever the input has.
+    random_state : int, numpy.random.Generator or None
+        An int is the masks' seed itself.
+
+    Attributes
+    ----------
+    seed : int
+        The masks' seed.
+    calls : int
+        How many times `forward` has run. Writing both restores the masks to come.
+    """
+
+    def __init__(self, p: float = 0.5, *, dtype: Any = None, random_state: Any = None) -> None:
+        self.p = check_probability("p", p)
+        self.dtype = None if dtype is None else check_dtype("dtype", dtype)
+        rng = check_random_state("random_state", random_state)
+        if isinstance(random_state, np.random.Generator) or random_state is None:
+            self.seed = int(rng.integers(2**63))
+        else:
+            self.seed = int(random_state)
+        self.calls = 0
+        self._lock = threading.Lock()
+        self._own({})
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        dtype = None if self.dtype is None else self.dtype.name
+        return {"p": self.p, "dtype": dtype, "random_state": self.seed}
+
+    def __call__(self, x: Any) -> Any:
+        """`x` itself, in the layer's dtype: nothing is dropped outside training."""
+        if isinstance(x, (list, tuple)):
+            return [as_real_array(f"x[{i}]", item, self.dtype) for i, item in enumerate(x)]
+        return as_real_array("x", x, self.dtype)
+
+    def forward(self, x: Any) -> tuple[Any, Backward]:
+        """`x` with elements dropped, and ``backward(dy) -> dx``.
+
+        Parameters
+        ----------
+        x : array (N, T, D) or (..., D), or list of arrays (T_i, D)
+            In (N, T, D) and lists a row is a step of a sequence; elsewhere each row is a sequence.
+        """
+        whole = self(x)
+        first = whole[0] if isinstance(whole, list) and whole else whole
+        width = int(first.shape[-1]) if not isinstance(first, list) and first.shape else 1
+        dtype = None if isinstance(first, list) else first.dtype
+        rows, form = flatten("x", whole, width, dtype)
+        with self._lock:
+            call, self.calls = self.calls, self.calls + 1
+        keys = None
+        if self.p:
+            keys = self._keys(call, form, namespace(rows))
+
+        def drop(values: Array) -> Array:
+            return values if keys is None else masks.drop(values, keys, self.p)
+
+        def backward(dy: Any) -> Any:
+            return form.restore(drop(form.flatten("dy", dy, width, dtype)))
+
+        return form.restore(drop(rows)), Backward(backward)
+
+    def _keys(self, call: int, form: Any, xp: Any) -> Array:
+        if form.lengths is not None:
+            sequence = np.repeat(np.arange(len(form.lengths)), form.lengths)
+            step = np.concatenate([np.arange(0), *map(np.arange, form.lengths)])
+            return masks.row_keys(self.seed, call, 0, 0, sequence, step, xp=xp)
+        if len(form.shape) == 2:
+            sequence = np.repeat(np.arange(form.shape[0]), form.shape[1])
+            step = np.tile(np.arange(form.shape[1]), form.shape[0])
+            return masks.row_keys(self.seed, call, 0, 0, sequence, step, xp=xp)
+        index = np.arange(int(np.prod(form.shape)))
+        return masks.row_keys(self.seed, call, 0, 0, index, None, xp=xp)
+
+
+class LayerNorm(Layer):
+    """y = (x - mean) / sqrt(var + epsilon) * weight + bias, over the last axis.
+
+    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", arXiv:1607.06450; the variance is
+    the mean of squared deviations.
+
+    Parameters
+    ----------
+    features : int
+        The size of the last axis.
+    epsilon : float
+        Keeps the root away from zero.
+    dtype : {"float32", "float64"}
+    random_state : int, numpy.random.Generator or None
+        Not used: the layer starts with weight 1 and bias 0.
+
+    Attributes
+    ----------
+    params, grads : mapping
+        ``weight`` and ``bias``, each (features,).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        epsilon: float = 1e-5,
+        dtype: Any = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.features = check_positive_int("features", features)
+        self.epsilon = check_real("epsilon", epsilon, minimum=0.0)
+        self.dtype = check_dtype("dtype", dtype)
+        check_random_state("random_state", random_state)
+        self._own(
+            {
+                "weight": np.ones(self.features, self.dtype),
+                "bias": np.zeros(self.features, self.dtype),
+            }
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"features": self.features, "epsilon": self.epsilon, "dtype": self.dtype.name}
+
+    def _normalize(self, rows: Array) -> tuple[Array, Array, Array]:
+        """The result, (x - mean)/sqrt(var + epsilon), and one over the root (rows, 1)."""
+        xp = namespace(rows)
+        centered = rows - xp.mean(rows, axis=1)[:, None]
+        variance = xp.mean(centered * centered, axis=1)[:, None]
+        scale = 1.0 / xp.sqrt(variance + self.epsilon)
+        normal = centered * scale
+        y = normal * beside(self.params["weight"], rows) + beside(self.params["bias"], rows)
+        return y, normal, scale
+
+    def __call__(self, x: Any) -> Any:
+        """The normalized x.
+
+        Parameters
+        ----------
+        x : array (..., features), or list of arrays (T_i, features)
+
+        Returns
+        -------
+        as `x`
+        """
+        rows, form = flatten("x", x, self.features, self.dtype)
+        return form.restore(self._normalize(rows)[0])
+
+    def forward(self, x: Any) -> tuple[Any, Backward]:
+        """The same, and ``backward(dy) -> dx``."""
+        rows, form = flatten("x", x, self.features, self.dtype)
+        y, normal, scale = self._normalize(rows)
+
+        def backward(dy: Any) -> Any:
+            drows = form.flatten("dy", dy, self.features, self.dtype)
+            xp = namespace(drows)
+            self.grads["weight"][...] += to_host(xp.sum(drows * normal, axis=0))
+            self.grads["bias"][...] += to_host(xp.sum(drows, axis=0))
+            # With g = dy * weight: dx = (g - mean(g) - normal * mean(g * normal)) * scale.
+            g = drows * beside(self.params["weight"], drows)
+            along = xp.mean(g * normal, axis=1)[:, None]
+            return form.restore((g - xp.mean(g, axis=1)[:, None] - normal * along) * scale)
+
+        return form.restore(y), Backward(backward)

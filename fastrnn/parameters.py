@@ -1,0 +1,258 @@
+"""What all layers share: named parameters with gradients, and the backward that runs once.
+
+Parameters live in host memory. A layer that is given an array of another kind copies its parameters
+beside that array for the call, and adds the gradients back; where the data is decides what runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import (
+    Array,
+    as_array,
+    as_real_array,
+    check_ndim,
+    describe,
+    namespace,
+)
+
+
+class Layer:
+    """Named parameters and their gradients, arrays that stay the same for the layer's life.
+
+    Attributes
+    ----------
+    params, grads : mapping of str to numpy.ndarray
+        Read-only mappings of fixed arrays. Write with ``layer.params[name][...] = value``; the next
+        call sees it. Every ``backward`` adds into `grads`.
+    """
+
+    params: Mapping[str, np.ndarray]
+    grads: Mapping[str, np.ndarray]
+
+    def _own(self, params: dict[str, np.ndarray]) -> None:
+        """Take these arrays as the layer's parameters, with gradients of zero."""
+        self.params = MappingProxyType(params)
+        self.grads = MappingProxyType({name: np.zeros_like(p) for name, p in params.items()})
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for grad in self.grads.values():
+            grad.fill(0)
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the layer learns."""
+        return sum(p.size for p in self.params.values())
+
+
+class Backward:
+    """A backward pass, to be called once: what it needs is let go with the call.
+
+    A call refused because of its arguments (``ValueError`` or ``TypeError``) has added nothing and
+    does not count.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function: Callable[..., Any] | None = function
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Run it; a second call raises a ``RuntimeError``."""
+        function, self._function = self._function, None
+        if function is None:
+            raise RuntimeError("backward: expected one call for each forward, got a second")
+        try:
+            return function(*args, **named)
+        except (TypeError, ValueError):
+            self._function = function
+            raise
+
+
+# Arrays of other kinds
+
+
+def beside(array: np.ndarray, like: Array) -> Array:
+    """`array`, or a copy of it in the namespace and on the device of `like`."""
+    xp = namespace(like)
+    if xp is np:
+        return array
+    device = getattr(like, "device", None)
+    return xp.asarray(array) if device is None else xp.asarray(array, device=device)
+
+
+def to_host(array: Array) -> np.ndarray:
+    """`array` as a NumPy array."""
+    if hasattr(array, "get") and not isinstance(array, np.ndarray):
+        array = array.get()  # CuPy refuses to be converted silently
+    return np.asarray(array)
+
+
+# Containers: an array (..., width), or a list of arrays (T_i, width)
+
+
+class Form:
+    """How the rows of a container are arranged, so that others can be arranged alike."""
+
+    __slots__ = ("lengths", "shape")
+
+    def __init__(self, shape: tuple[int, ...] | None, lengths: Sequence[int] | None) -> None:
+        self.shape = shape  # of an array, without its last axis
+        self.lengths = lengths  # of a list's arrays
+
+    def restore(self, rows: Array) -> Any:
+        """`rows` (total, width) in this form; a list's arrays are slices of it."""
+        if self.lengths is None:
+            assert self.shape is not None
+            return namespace(rows).reshape(rows, (*self.shape, *rows.shape[1:]))
+        ends = np.cumsum([0, *self.lengths]).tolist()
+        return [rows[a:b, ...] for a, b in itertools.pairwise(ends)]
+
+    def flatten(self, name: str, x: Any, width: int | None, dtype: Any) -> Array:
+        """The rows of a container that must have this form, e.g. of a gradient."""
+        rows, form = flatten(name, x, width, dtype)
+        if form.shape != self.shape or form.lengths != self.lengths:
+            tail = () if width is None else (width,)
+            if self.lengths is None:
+                assert self.shape is not None
+                raise ValueError(
+                    f"{name}: expected shape {(*self.shape, *tail)}, got {_shape_of(form, tail)}"
+                )
+            raise ValueError(
+                f"{name}: expected a list of {len(self.lengths)} arrays, as long as those of the "
+                f"input, got {_shape_of(form, tail)}"
+            )
+        return rows
+
+
+def _shape_of(form: Form, tail: tuple[int, ...]) -> str:
+    if form.shape is not None:
+        return str((*form.shape, *tail))
+    assert form.lengths is not None
+    lengths = list(form.lengths[:8])
+    more = ", ..." if len(form.lengths) > 8 else ""
+    return f"a list of {len(form.lengths)} arrays of lengths {str(lengths)[:-1]}{more}]"
+
+
+def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Form]:
+    """The rows of a container of real numbers, and how they were arranged.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    x : array (..., width), or list of arrays (T_i, width)
+        Without `width` the shapes are (...) and (T_i,).
+    width : int or None
+        The size of the last axis.
+    dtype : dtype
+        The rows' dtype, None for the container's own.
+
+    Returns
+    -------
+    rows : array (total, width) or (total,)
+        A view where the container lies in one piece, as lists given by a layer do.
+    form : Form
+    """
+    tail: tuple[int, ...] = () if width is None else (width,)
+    if isinstance(x, (list, tuple)):
+        axes = "(T,)" if width is None else "(T, D)"
+        items = [
+            as_real_array(f"{name}[{i}]", item, dtype, ndim=1 + len(tail), axes=axes)
+            for i, item in enumerate(x)
+        ]
+        for i, item in enumerate(items):
+            if item.shape[1:] != tail:
+                wanted = f"(T, {width})"
+                raise ValueError(f"{name}[{i}]: expected shape {wanted}, got {tuple(item.shape)}")
+        if not items:
+            return np.empty((0, *tail), dtype or np.float32), Form(None, [])
+        return join(items), Form(None, [int(item.shape[0]) for item in items])
+    x = as_real_array(name, x, dtype)
+    shape = tuple(int(n) for n in x.shape)
+    if width is not None and shape[-1:] != tail:
+        raise ValueError(f"{name}: expected shape (..., {width}), got {shape}")
+    form = Form(shape[:-1] if width is not None else shape, None)
+    return namespace(x).reshape(x, (math.prod(form.shape or ()), *tail)), form
+
+
+def flatten_indices(name: str, x: Any) -> tuple[Array, Form]:
+    """The elements of a container of integers, unchecked, and how they were arranged.
+
+    A list of arrays (T_i,) is a list of sequences; a flat list of integers is one array.
+    """
+    if isinstance(x, (list, tuple)) and all(np.ndim(item) > 0 for item in x):
+        items = [as_array(f"{name}[{i}]", item) for i, item in enumerate(x)]
+        for i, item in enumerate(items):
+            check_ndim(f"{name}[{i}]", item, 1, "(T,)")
+        lengths = [int(item.shape[0]) for item in items]
+        if not items:
+            return np.empty(0, np.int64), Form(None, lengths)
+        filled = [item for item in items if item.shape[0]]  # np.asarray([]) is of floats
+        return join(filled) if filled else np.empty(0, np.int64), Form(None, lengths)
+    x = as_array(name, x)
+    return namespace(x).reshape(x, (-1,)), Form(tuple(int(n) for n in x.shape), None)
+
+
+def join(items: Sequence[Array]) -> Array:
+    """The rows of all arrays, one after the other: a view if they lie so already, else a copy."""
+    first = items[0]
+    xp = namespace(first)
+    kinds = {namespace(item) for item in items}
+    if len(kinds) != 1:
+        raise TypeError(f"x: expected arrays of one kind, got {', '.join(sorted(map(str, kinds)))}")
+    if len(items) == 1:
+        return first
+    if xp is np:
+        whole = _one_piece(items)
+        return np.concatenate(items) if whole is None else whole
+    return xp.concat(list(items))
+
+
+def _one_piece(items: Sequence[np.ndarray]) -> np.ndarray | None:
+    """A view over all rows if the arrays are adjacent slices of one array, else None."""
+    base = items[0].base
+    if not isinstance(base, np.ndarray) or not base.flags.c_contiguous:
+        return None
+    dtype = items[0].dtype
+    start = address = items[0].__array_interface__["data"][0]
+    for item in items:
+        if item.base is not base or item.dtype != dtype or not item.flags.c_contiguous:
+            return None
+        if item.size:
+            if item.__array_interface__["data"][0] != address:
+                return None
+            address += item.nbytes
+    offset = start - base.__array_interface__["data"][0]
+    if base.dtype != dtype or offset % dtype.itemsize:
+        return None
+    first, count = offset // dtype.itemsize, sum(item.size for item in items)
+    whole = base.reshape(-1)[first : first + count]
+    return whole.reshape((sum(item.shape[0] for item in items), *items[0].shape[1:]))
+
+
+def check_layers(name: str, layers: Any) -> list[Layer]:
+    """`layers` as a list of things with ``params`` and ``grads``, none of them twice."""
+    if hasattr(layers, "params"):
+        layers = [layers]
+    found = list(layers)
+    for i, layer in enumerate(found):
+        if not hasattr(layer, "params") or not hasattr(layer, "grads"):
+            raise TypeError(f"{name}[{i}]: expected a layer, got {describe(layer)}")
+    seen: dict[int, int] = {}
+    for i, layer in enumerate(found):
+        for param in layer.params.values():
+            other = seen.setdefault(id(param), i)
+            if other != i:
+                raise ValueError(
+                    f"{name}: expected each layer once, got one at {other} again at {i}"
+                )
+    return found

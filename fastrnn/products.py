@@ -1,0 +1,88 @@
+"""Products of rows with a weight, outside the recurrences: x W^T + b and its two gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.checks import Array, namespace
+
+
+class Cache:
+    """What a back end keeps of one weight between calls; opaque to everyone else."""
+
+    __slots__ = ("native",)
+
+    def __init__(self) -> None:
+        self.native: object | None = None
+
+
+def linear(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    cache: Cache | None = None,
+    out: Array | None = None,
+) -> Array:
+    """The result x W^T + b.
+
+    Parameters
+    ----------
+    x : array (rows, D)
+    weight : array (M, D)
+    bias : array (M,), optional
+    cache : Cache, optional
+        The weight's own.
+    out : array (rows, M), optional
+        Where to write; NumPy arrays only.
+
+    Returns
+    -------
+    array (rows, M)
+    """
+    xp = namespace(x)
+    y = xp.matmul(x, weight.T) if out is None else xp.matmul(x, weight.T, out=out)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def linear_backward(
+    dy: Array, weight: Array, cache: Cache | None = None, out: Array | None = None
+) -> Array:
+    """The gradient of x, dy W: array (rows, D)."""
+    xp = namespace(dy)
+    return xp.matmul(dy, weight) if out is None else xp.matmul(dy, weight, out=out)
+
+
+def accumulate(dy: Array, x: Array, dweight: Array, dbias: Array | None = None) -> None:
+    """Add the gradients of the weight, dy^T x, and of the bias, the sum of dy over its rows.
+
+    Without rows nothing is added.
+    """
+    if not dy.shape[0]:
+        return
+    xp = namespace(dy)
+    dweight += xp.matmul(dy.T, x)
+    if dbias is not None:
+        dbias += xp.sum(dy, axis=0)
+
+
+def gather(table: Array, index: Array) -> Array:
+    """Rows of a table, as one-hot(index) @ table gives them.
+
+    Parameters
+    ----------
+    table : array (V, E)
+    index : array of int64 (rows,)
+        Checked already.
+
+    Returns
+    -------
+    array (rows, E)
+    """
+    return namespace(table).take(table, index, axis=0)
+
+
+def scatter_add(dtable: np.ndarray, index: np.ndarray, drows: np.ndarray) -> None:
+    """Add one-hot(index)^T @ drows, touching only the rows used, in the order of `index`."""
+    np.add.at(dtable, index, drows)

@@ -1,0 +1,220 @@
+"""Layers one after the other, recurrent ones among them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import Array, as_real_array, describe, namespace
+from fastrnn.parameters import Backward, Layer, check_layers
+
+__all__ = ["Sequential"]
+
+
+def _is_recurrent(layer: Any) -> bool:
+    """Whether the layer carries a state and takes lengths."""
+    if isinstance(layer, Sequential):
+        return layer.recurrent
+    return "lengths" in inspect.signature(layer.forward).parameters
+
+
+class Sequential(Layer):
+    """Layers one after the other: each works on what the one before it gave.
+
+    Without recurrent layers it has the signature of a layer without state, ``y = seq(x)`` and
+    ``y, backward = seq.forward(x)``. Where it holds recurrent layers it has theirs::
+
+        y, state = seq(x, state=None, lengths=None)
+        y, state, backward = seq.forward(x, state=None, lengths=None)
+        dx, dstate = backward(dy, dstate=None)
+
+    `lengths` goes to the layers that take it; the others also compute the padding, whose results
+    mean nothing and whose gradients should be zero. The state of a single recurrent layer has that
+    layer's own form, that of several is a tuple with one entry for each of them.
+
+    Parameters
+    ----------
+    *layers : layer
+        At least one; none of them twice.
+
+    Attributes
+    ----------
+    layers : tuple
+    recurrent : bool
+        Whether it holds recurrent layers.
+    params, grads : mapping of str to numpy.ndarray
+        Those of all layers, each name after its layer's number: ``"0.weight"``.
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        if not layers:
+            raise ValueError("layers: expected at least one layer, got none")
+        for i, layer in enumerate(layers):
+            if not callable(layer) or not hasattr(layer, "forward"):
+                raise TypeError(f"layers[{i}]: expected a layer, got {describe(layer)}")
+        check_layers("layers", layers)
+        self.layers = tuple(layers)
+        self._recurrent = tuple(_is_recurrent(layer) for layer in layers)
+        self.recurrent = any(self._recurrent)
+        self.params = self._named("params")
+        self.grads = self._named("grads")
+
+    def _named(self, which: str) -> Mapping[str, np.ndarray]:
+        return MappingProxyType(
+            {
+                f"{i}.{name}": array
+                for i, layer in enumerate(self.layers)
+                for name, array in getattr(layer, which).items()
+            }
+        )
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for layer in self.layers:
+            layer.zero_grad()
+
+    def config(self) -> dict[str, Any]:
+        """The layers' types and the arguments of their constructors."""
+        return {
+            "layers": [
+                {"type": type(layer).__name__, "config": layer.config()} for layer in self.layers
+            ]
+        }
+
+    def __getitem__(self, index: int) -> Any:
+        """One of the layers."""
+        return self.layers[index]
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    def _states(self, name: str, state: Any, lengths: Any = None) -> list[Any]:
+        """One state for each recurrent layer, None where none is given."""
+        if not self.recurrent:
+            for argument, value in ((name, state), ("lengths", lengths)):
+                if value is not None:
+                    raise TypeError(
+                        f"{argument}: expected None, for no layer is recurrent, "
+                        f"got {describe(value)}"
+                    )
+            return []
+        count = sum(self._recurrent)
+        if count == 1:
+            return [state]
+        if state is None:
+            return [None] * count
+        if not isinstance(state, (tuple, list)):
+            raise TypeError(
+                f"{name}: expected a tuple of {count}, one for each recurrent layer, "
+                f"got {describe(state)}"
+            )
+        if len(state) != count:
+            raise ValueError(
+                f"{name}: expected {count} entries, one for each recurrent layer, got {len(state)}"
+            )
+        return list(state)
+
+    def _state(self, states: list[Any]) -> Any:
+        return states[0] if len(states) == 1 else tuple(states)
+
+    def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
+        """The last layer's result for `x`, and the final states where a layer is recurrent.
+
+        Parameters
+        ----------
+        x : what the first layer takes
+        state : state of the recurrent layers, optional
+        lengths : array of int (N,), optional
+            Steps of each sequence of a padded array.
+
+        Returns
+        -------
+        y, or (y, state)
+        """
+        given = iter(self._states("state", state, lengths))
+        final = []
+        for layer, recurrent in zip(self.layers, self._recurrent, strict=True):
+            if recurrent:
+                x, last = layer(x, state=next(given), lengths=lengths)
+                final.append(last)
+            else:
+                x = layer(x)
+        return (x, self._state(final)) if self.recurrent else x
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
+        """The same in training mode, and the backward pass.
+
+        Returns
+        -------
+        (y, backward), or (y, state, backward)
+            ``backward(dy)`` gives dx, or ``backward(dy, dstate=None)`` gives (dx, dstate); dx is
+            None where the first layer takes indices.
+        """
+        given = iter(self._states("state", state, lengths))
+        final: list[Any] = []
+        passes: list[Any] = []
+        for layer, recurrent in zip(self.layers, self._recurrent, strict=True):
+            if recurrent:
+                x, last, back = layer.forward(x, state=next(given), lengths=lengths)
+                final.append(last)
+            else:
+                x, back = layer.forward(x)
+            passes.append(back)
+
+        def backward(dy: Any, dstate: Any = None) -> Any:
+            # Checked here, before any layer adds to its gradients.
+            dfinal = self._states("dstate", dstate)
+            for i, last in enumerate(final):
+                name = "dstate" if len(final) == 1 else f"dstate[{i}]"
+                dfinal[i] = _as_like(name, dfinal[i], last)
+            if dy is None and all(d is None for d in dfinal):
+                wanted = "the gradient of y or of the state" if self.recurrent else "a gradient"
+                raise ValueError(f"dy: expected {wanted}, got None")
+            return self._backward(passes, final, dy, dfinal)
+
+        back = Backward(backward)
+        return (x, self._state(final), back) if self.recurrent else (x, back)
+
+    def _backward(self, passes: list[Any], final: list[Any], dy: Any, dfinal: list[Any]) -> Any:
+        dinitial: list[Any] = []
+        number = len(final)
+        while passes:
+            back = passes[-1]
+            if self._recurrent[len(passes) - 1]:
+                number -= 1
+                dlast = dfinal[number]
+                if dy is None and dlast is None:
+                    dlast = _zeros_like(final[number])
+                dy, dfirst = back(dy, dstate=dlast)
+                dinitial.append(dfirst)
+            elif dy is not None:
+                dy = back(dy)
+            passes.pop()  # and with it what the layer kept
+        return (dy, self._state(dinitial[::-1])) if self.recurrent else dy
+
+
+def _as_like(name: str, value: Any, like: Any) -> Any:
+    """`value` checked to have the form of the state `like`; None stands for zeros."""
+    if value is None:
+        return None
+    if isinstance(like, tuple):
+        if not isinstance(value, (tuple, list)) or len(value) != len(like):
+            raise ValueError(f"{name}: expected a tuple of {len(like)}, got {describe(value)}")
+        return tuple(
+            _as_like(f"{name}[{i}]", v, part)
+            for i, (v, part) in enumerate(zip(value, like, strict=True))
+        )
+    return as_real_array(name, value, like.dtype, shape=tuple(like.shape))
+
+
+def _zeros_like(state: Any) -> Any:
+    """Zeros in the form of a state, be it an array or a tuple of states."""
+    if isinstance(state, tuple):
+        return tuple(_zeros_like(part) for part in state)
+    array: Array = state
+    return namespace(array).zeros_like(array)
