@@ -42,10 +42,14 @@ HEADERS = [str(path) for path in Path("src").glob("*.h")] + ["src/kernels.c"]
 # contraction: a product is fused where the source says so, and nowhere else.
 CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 CFLAGS += ["-pthread", "-Wall"]
+if not (DEBUG or SANITIZE):
+    CFLAGS += [
+        "-g0"
+    ]  # Python was often built with -g, which makes the modules several times larger
 LDFLAGS = ["-pthread"]
 MACROS = [(f"FRN_HAVE_{isa.upper()}", "1") for isa in CHOSEN]
 if DEBUG:
-    CFLAGS += ["-O0", "-g", "-UNDEBUG"]
+    CFLAGS += ["-O0", "-g3", "-UNDEBUG"]
     MACROS += [("FRN_DEBUG", "1")]
 if SANITIZE:
     CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
