@@ -1,16 +1,7 @@
 # What the other compiled modules take from the native base.
 from libc.stdint cimport uint64_t
 
-cdef extern from "kernels.h":
-    ctypedef struct frn_kernels:
-        const char *isa
-        int itemsize
-        int lanes
-        int tile_rows
-        void (*sigmoid)(size_t n, const void *x, void *out) noexcept nogil
-        void (*tanh)(size_t n, const void *x, void *out) noexcept nogil
-
-    uint64_t frn_hash(const void *data, size_t nbytes, uint64_t seed) noexcept nogil
+from fastrnn._kernels cimport frn_kernels
 
 # A task of a region: fn(ctx, index, worker), worker < n_threads.
 ctypedef void (*task_fn)(void *ctx, size_t index, int worker) noexcept nogil
@@ -26,6 +17,9 @@ cdef int num_threads() noexcept nogil
 
 # fn(ctx, 0..n_tasks-1, worker) on up to n_threads threads, the caller being worker 0.
 cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcept nogil
+
+# A 64-bit hash of bytes, to see whether weights have changed.
+cdef uint64_t hash_bytes(const void *data, size_t nbytes, uint64_t seed) noexcept nogil
 
 # To be called between regions: runs signal handlers that wait, and fails if one of them raises.
 cdef int check_signals() except -1 nogil

@@ -39,6 +39,9 @@ cdef extern from "dispatch.h":
     const frn_isa frn_isas[]
     const char frn_compiler[]
 
+cdef extern from "hash.h" nogil:
+    uint64_t frn_hash(const void *data, size_t nbytes, uint64_t seed) noexcept
+
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t nbytes) noexcept
 
@@ -229,6 +232,10 @@ cdef int num_threads() noexcept nogil:
 
 cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcept nogil:
     frn_pool_run(fn, ctx, n_tasks, n_threads)
+
+
+cdef uint64_t hash_bytes(const void *data, size_t nbytes, uint64_t seed) noexcept nogil:
+    return frn_hash(data, nbytes, seed)
 
 
 cdef int check_signals() except -1 nogil:

@@ -3,7 +3,7 @@
  * Not for adversaries: whoever can write the weights needs no collision.  Four independent lanes of
  * 64 x 64 -> 128-bit products, folded, keep up with L2; the lanes meet in the same mixer.
  */
-#include "kernels.h"
+#include "hash.h"
 
 #include <string.h>
 
@@ -31,13 +31,14 @@ uint64_t frn_hash(const void *data, size_t bytes, uint64_t seed)
     for (; left >= 64; left -= 64, p += 64)
         for (int i = 0; i < 4; i++)
             /* the lane is added back: a zero factor must not wipe out what came before it */
-            lane[i] = fold(load(p + 16 * i) ^ lane[i], load(p + 16 * i + 8) ^ PRIME_A) + (lane[i] << 1 | lane[i] >> 63);
+            lane[i] = fold(load(p + 16 * i) ^ lane[i], load(p + 16 * i + 8) ^ PRIME_A) +
+                      (lane[i] << 1 | lane[i] >> 63);
     unsigned char tail[64] = {0};
     memcpy(tail, p, left);
     for (int i = 0; i < 4; i++)
-        lane[i] = fold(load(tail + 16 * i) ^ lane[i], load(tail + 16 * i + 8) ^ PRIME_A) + (lane[i] << 1 | lane[i] >> 63);
+        lane[i] = fold(load(tail + 16 * i) ^ lane[i], load(tail + 16 * i + 8) ^ PRIME_A) +
+                  (lane[i] << 1 | lane[i] >> 63);
     uint64_t hash = bytes ^ PRIME_B;
-    for (int i = 0; i < 4; i++)
-        hash = fold(hash ^ lane[i], PRIME_A + 2 * (uint64_t)i);
+    for (int i = 0; i < 4; i++) hash = fold(hash ^ lane[i], PRIME_A + 2 * (uint64_t)i);
     return hash;
 }

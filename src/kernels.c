@@ -5,18 +5,17 @@
  */
 #include "kernels.h"
 
-#include "vec.h"
-#include "vecmath.h"
+#include "backward.h"
+#include "forward.h"
+#include "outer.h"
 
 static void sigmoid_rows(size_t n, const void *x, void *out)
 {
     const real *from = x;
     real *to = out;
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vstore(to + i, vsigmoid(vload(from + i)));
-    if (i < n)
-        vstore_n(to + i, n - i, vsigmoid(vload_n(from + i, n - i)));
+    for (; i + LANES <= n; i += LANES) vstore(to + i, vsigmoid(vload(from + i)));
+    if (i < n) vstore_n(to + i, n - i, vsigmoid(vload_n(from + i, n - i)));
 }
 
 static void tanh_rows(size_t n, const void *x, void *out)
@@ -24,22 +23,34 @@ static void tanh_rows(size_t n, const void *x, void *out)
     const real *from = x;
     real *to = out;
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vstore(to + i, vtanh(vload(from + i)));
-    if (i < n)
-        vstore_n(to + i, n - i, vtanh(vload_n(from + i, n - i)));
+    for (; i + LANES <= n; i += LANES) vstore(to + i, vtanh(vload(from + i)));
+    if (i < n) vstore_n(to + i, n - i, vtanh(vload_n(from + i, n - i)));
 }
 
-#define STRING_(x) #x
-#define STRING(x) STRING_(x)
+#define STRING_(x)     #x
+#define STRING(x)      STRING_(x)
 #define GLUE_(a, b, c) a##_##b##_##c
-#define GLUE(a, b, c) GLUE_(a, b, c)
+#define GLUE(a, b, c)  GLUE_(a, b, c)
 
 const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
     .isa = STRING(FRN_ISA_NAME),
     .itemsize = sizeof(real),
     .lanes = LANES,
     .tile_rows = FRN_MR,
+    .cells = cell_info,
+    .packed_bytes = packed_bytes,
+    .pack_tasks = pack_tasks,
+    .pack = pack,
+    .product = product,
+    .product_bytes = product_bytes,
+    .outer_bytes = outer_bytes,
+    .outer_pack_tasks = outer_pack_tasks,
+    .outer_pack = outer_pack,
+    .outer_tasks = outer_tasks,
+    .outer = outer,
+    .walk_bytes = walk_bytes,
+    .forward = forward,
+    .backward = backward,
     .sigmoid = sigmoid_rows,
     .tanh = tanh_rows,
 };

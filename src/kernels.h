@@ -17,10 +17,10 @@
 
 #define FRN_SLOTS 4 /* most slots per unit; also the width of a panel, in vectors */
 
-/* Packed rows are an addressing: element 0 of (step t, sorted row i) is start[i] + t * step. */
+/* Packed rows are an addressing: element 0 of (step t, sorted row i) is start[i] + t * step[i]. */
 typedef struct {
-    void *const *start; /* (N,) */
-    ptrdiff_t step;     /* in elements; negative when walking backwards */
+    void *const *start;    /* (N,) */
+    const ptrdiff_t *step; /* (N,) in elements; negative when walking backwards */
 } frn_rows;
 
 /* One axis of a weight matrix as it is packed: `blocks` runs of n elements, each padded with zeros
@@ -32,8 +32,9 @@ typedef struct {
     ptrdiff_t stride;
 } frn_axis;
 
-/* A packed weight: panels of `vectors` unit vectors per slot, stored [panel][k][slot][vector][lane];
- * the last panel holds only the vectors that are left.  With BLAS: one (k, slots * Hp) matrix. */
+/* A packed weight: panels of `vectors` unit vectors per slot, stored
+ * [panel][k][slot][vector][lane]; the last panel holds only the vectors that are left.  With BLAS:
+ * one (k, slots * Hp) matrix. */
 typedef struct {
     const void *data;
     size_t k;     /* inner dimension, padding included */
@@ -42,10 +43,11 @@ typedef struct {
     int vectors;
 } frn_packed;
 
-/* The BLAS engine's products, row-major: c (m, n) = beta c + op(a) op(b). */
+/* The BLAS engine's products, row-major: c (m, n) = beta c + op(a) b, where op(a) is a (m, k) or
+ * the transpose of a (k, m). */
 typedef struct {
-    void (*gemm)(int trans_a, int trans_b, size_t m, size_t n, size_t k, const void *a, size_t lda, const void *b,
-                 size_t ldb, double beta, void *c, size_t ldc);
+    void (*gemm)(int trans_a, size_t m, size_t n, size_t k, const void *a, size_t lda,
+                 const void *b, size_t ldb, double beta, void *c, size_t ldc);
 } frn_blas;
 
 typedef enum {
@@ -59,20 +61,23 @@ typedef enum {
     FRN_CELLS
 } frn_cell;
 
+/* One recurrent product of a step. */
+typedef struct {
+    int first, slots;           /* slots of the row of sums that it reaches */
+    int tile_first, tile_slots; /* slots of the row of sums that its epilogue reads */
+    int kept;                   /* its operand is a kept row of the stage before (r*h, m), not h */
+} frn_stage_info;
+
 /* What Cython must know of a cell to pack its weights and to read what it kept.  The gates are
  * numbered as in PyTorch (LSTM i f g o, GRU r z n). */
 typedef struct {
     int gates;
-    int slots;            /* of a row of sums */
+    int slots; /* of a row of sums */
     int gate_of[FRN_SLOTS];
-    int x_slots;          /* the input product reaches slots [0, x_slots) */
-    int stages;           /* 1 or 2 products per step */
-    struct {
-        int first, slots; /* slots of the row of sums that this product reaches */
-        int tile_first, tile_slots; /* slots of the row of sums its epilogue reads */
-        int kept;         /* its operand is a kept row of the stage before (r*h, m), not h */
-    } stage[2];
-    int projected;        /* the second stage maps H units to P */
+    int x_slots; /* the input product reaches slots [0, x_slots) */
+    int stages;  /* 1 or 2 products per step */
+    frn_stage_info stage[2];
+    int projected; /* the second stage maps H units to P */
     int has_c;
 } frn_cell_info;
 
@@ -80,30 +85,31 @@ typedef struct {
 typedef struct {
     frn_cell cell;
     size_t n, steps, inputs, units, width; /* N, T, D, H, S */
-    const int64_t *sizes; /* (T,) rows alive */
-    const int64_t *base;  /* (T + 1,) prefix sums of sizes */
-    int keep;             /* nonzero: z, c, kept and masked have a row per step, else one per sequence */
+    const int64_t *sizes;                  /* (T,) rows alive */
+    const int64_t *base;                   /* (T + 1,) prefix sums of sizes */
+    int keep; /* nonzero: z, c, kept and masked have a row per step, else one per sequence */
     const frn_blas *blas; /* NULL: packed engine */
 
     frn_rows x, y;
-    void *const *h0;      /* (N,) rows of S */
-    void *const *c0;      /* (N,) rows of H, or NULL */
-    void *const *mask;    /* (N,) rows of S padded to Sp, or NULL: recurrent dropout */
-    const void *bias;     /* (slots, Hp): where each slot's sum starts */
-    frn_packed w_x;       /* D -> x_slots * Hp */
-    frn_packed w_h[2];    /* per stage */
+    void *const *h0;   /* (N,) rows of S */
+    void *const *c0;   /* (N,) rows of H, or NULL */
+    void *const *mask; /* (N,) rows of S padded to Sp, or NULL: recurrent dropout */
+    const void *bias;  /* (slots, Hp): where each slot's sum starts */
+    frn_packed w_x;    /* D -> x_slots * Hp */
+    frn_packed w_h[2]; /* per stage */
 
-    void *z;              /* (rows, slots * Hp) sums, then gates, then their gradients; NULL if not kept */
-    void *c;              /* (rows, Hp) */
-    void *kept;           /* (rows, Hp) operand of stage 1: r*h, m; NULL where the cell has none */
-    void *masked;         /* (rows, Sp) h times its mask, the operand of the step; NULL without mask */
+    void *z;      /* (rows, slots * Hp) sums, then gates, then their gradients; NULL if not kept */
+    void *c;      /* (rows, Hp) */
+    void *kept;   /* (rows, Hp) operand of stage 1: r*h, m; NULL where the cell has none */
+    void *masked; /* (rows, Sp) h times its mask, the operand of the step; NULL without mask */
 
     /* backward only */
-    frn_rows dy;          /* start is NULL when no gradient came on y */
-    frn_packed w_x_back;  /* x_slots * Hp -> D */
+    frn_rows dy;         /* start is NULL when no gradient came on y */
+    frn_packed w_x_back; /* x_slots * Hp -> D */
     frn_packed w_h_back[2];
-    void *dh, *dc;        /* (N, Sp), (N, Hp): gradients carried between steps, and the state's at the end */
-    void *dp;             /* (rows, Sp) gradient of the projected h; NULL without projection */
+    void *dh,
+        *dc;  /* (N, Sp), (N, Hp): gradients carried between steps, and the state's at the end */
+    void *dp; /* (rows, Sp) gradient of the projected h; NULL without projection */
 } frn_pass;
 
 /* A product of rows with a packed weight: out[i] (+)= a[i] W + bias. */
@@ -117,19 +123,20 @@ typedef struct {
     const frn_blas *blas;
 } frn_product;
 
-/* A sum of outer products: dw[gate * n + j][:] += sum over rows of d[row][offset + j] * x[row][:]. */
+/* A sum of outer products: dw[gate * n + j][:] += sum over rows of d[row][offset + j] * x[row][:].
+ */
 typedef struct {
     size_t rows;
-    const void *d;        /* (rows, ldd) */
+    const void *d; /* (rows, ldd) */
     size_t ldd;
     const void *const *x; /* rows of `columns` elements */
     size_t columns;
-    int blocks;           /* slots */
-    size_t n;             /* rows of dw per slot */
-    size_t offset[FRN_SLOTS]; /* first column of the slot in d */
-    size_t row[FRN_SLOTS];    /* first row of the slot in dw */
-    void *dw;             /* (.., columns), or NULL: only the sums of d are wanted */
-    void *db;             /* (..,) sums of d over the rows, or NULL */
+    int blocks;                /* slots */
+    size_t n;                  /* rows of dw per slot */
+    size_t offset[FRN_SLOTS];  /* first column of the slot in d */
+    size_t row[FRN_SLOTS];     /* first row of the slot in dw */
+    void *dw;                  /* (.., columns), or NULL: only the sums of d are wanted */
+    void *db;                  /* (..,) sums of d over the rows, or NULL */
     void *packed_d, *packed_x; /* scratch, sizes from outer_bytes */
     const frn_blas *blas;
 } frn_outer;
@@ -144,8 +151,8 @@ typedef struct frn_kernels {
     /* Products */
     size_t (*packed_bytes)(const frn_axis *k, const frn_axis *units, int vectors);
     size_t (*pack_tasks)(const frn_axis *units, int vectors);
-    void (*pack)(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors, int plain,
-                 size_t task);
+    void (*pack)(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors,
+                 int plain, size_t task);
     void (*product)(const frn_product *p, size_t first, size_t last, void *scratch);
     size_t (*product_bytes)(const frn_product *p, size_t rows);
     void (*outer_bytes)(const frn_outer *p, size_t *packed_d, size_t *packed_x);
@@ -156,15 +163,14 @@ typedef struct frn_kernels {
 
     /* The two time loops: sequences [first, last), steps [from, to) */
     size_t (*walk_bytes)(const frn_pass *p, size_t rows);
-    void (*forward)(const frn_pass *p, size_t first, size_t last, size_t from, size_t to, void *scratch);
-    void (*backward)(const frn_pass *p, size_t first, size_t last, size_t from, size_t to, void *scratch);
+    void (*forward)(const frn_pass *p, size_t first, size_t last, size_t from, size_t to,
+                    void *scratch);
+    void (*backward)(const frn_pass *p, size_t first, size_t last, size_t from, size_t to,
+                     void *scratch);
 
     /* Vector functions, for tests and for layers outside the recurrence */
     void (*sigmoid)(size_t n, const void *x, void *out);
     void (*tanh)(size_t n, const void *x, void *out);
 } frn_kernels;
-
-/* A 64-bit hash of bytes, to see whether weights have changed. */
-uint64_t frn_hash(const void *data, size_t bytes, uint64_t seed);
 
 #endif

@@ -1,0 +1,116 @@
+# src/kernels.h as Cython sees it; what each thing means stands there.
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
+
+cdef extern from "kernels.h" nogil:
+    enum:
+        FRN_SLOTS
+
+    ctypedef struct frn_rows:
+        void **start
+        ptrdiff_t *step
+
+    ctypedef struct frn_axis:
+        int blocks
+        size_t n, padded
+        ptrdiff_t offset[4]
+        ptrdiff_t stride
+
+    ctypedef struct frn_packed:
+        const void *data
+        size_t k, units
+        int slots, vectors
+
+    ctypedef struct frn_blas:
+        void (*gemm)(int trans_a, size_t m, size_t n, size_t k, const void *a, size_t lda,
+                     const void *b, size_t ldb, double beta, void *c, size_t ldc) noexcept nogil
+
+    ctypedef enum frn_cell:
+        FRN_LSTM
+        FRN_LSTM_PROJECTED
+        FRN_GRU
+        FRN_GRU_AFTER
+        FRN_RNN_TANH
+        FRN_RNN_RELU
+        FRN_RNN_SIGMOID
+
+    ctypedef struct frn_stage_info:
+        int first, slots, tile_first, tile_slots, kept
+
+    ctypedef struct frn_cell_info:
+        int gates, slots
+        int gate_of[4]
+        int x_slots, stages
+        frn_stage_info stage[2]
+        int projected, has_c
+
+    ctypedef struct frn_pass:
+        frn_cell cell
+        size_t n, steps, inputs, units, width
+        const int64_t *sizes
+        const int64_t *base
+        int keep
+        const frn_blas *blas
+        frn_rows x, y
+        void **h0
+        void **c0
+        void **mask
+        const void *bias
+        frn_packed w_x
+        frn_packed w_h[2]
+        void *z
+        void *c
+        void *kept
+        void *masked
+        frn_rows dy
+        frn_packed w_x_back
+        frn_packed w_h_back[2]
+        void *dh
+        void *dc
+        void *dp
+
+    ctypedef struct frn_product:
+        size_t rows
+        const void **a
+        frn_packed w
+        const void *bias
+        void **out
+        int accumulate
+        const frn_blas *blas
+
+    ctypedef struct frn_outer:
+        size_t rows
+        const void *d
+        size_t ldd
+        const void **x
+        size_t columns
+        int blocks
+        size_t n
+        size_t offset[4]
+        size_t row[4]
+        void *dw
+        void *db
+        void *packed_d
+        void *packed_x
+        const frn_blas *blas
+
+    ctypedef struct frn_kernels:
+        const char *isa
+        int itemsize, lanes, tile_rows
+        const frn_cell_info *cells
+        size_t (*packed_bytes)(const frn_axis *k, const frn_axis *units, int vectors) noexcept nogil
+        size_t (*pack_tasks)(const frn_axis *units, int vectors) noexcept nogil
+        void (*pack)(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors, int plain,
+                     size_t task) noexcept nogil
+        void (*product)(const frn_product *p, size_t first, size_t last, void *scratch) noexcept nogil
+        size_t (*product_bytes)(const frn_product *p, size_t rows) noexcept nogil
+        void (*outer_bytes)(const frn_outer *p, size_t *packed_d, size_t *packed_x) noexcept nogil
+        size_t (*outer_pack_tasks)(const frn_outer *p) noexcept nogil
+        void (*outer_pack)(const frn_outer *p, size_t task) noexcept nogil
+        size_t (*outer_tasks)(const frn_outer *p) noexcept nogil
+        void (*outer)(const frn_outer *p, size_t task) noexcept nogil
+        size_t (*walk_bytes)(const frn_pass *p, size_t rows) noexcept nogil
+        void (*forward)(const frn_pass *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
+        void (*backward)(const frn_pass *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
+        void (*sigmoid)(size_t n, const void *x, void *out) noexcept nogil
+        void (*tanh)(size_t n, const void *x, void *out) noexcept nogil

@@ -1,0 +1,297 @@
+"""Products of rows with a weight, outside time: x W' + b, and its gradients, by the chosen engine."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.limits cimport INT_MAX
+from libc.string cimport memcpy, memset
+
+from fastrnn._kernels cimport FRN_SLOTS
+from fastrnn._native cimport Block, check_signals, gemm_is_blas, hash_bytes, kernels, num_threads, parallel
+
+
+cdef enum:
+    GROUP_ROWS = 96  # rows that one task multiplies: a panel is read once for all of them
+    OUTER_ROWS = 512  # rows of one block of a sum of outer products; fixes the order of the sums
+
+
+cdef double REGION_OPERATIONS = 5e8  # a few milliseconds on one thread
+cdef double THREAD_OPERATIONS = 2e5  # a second thread gains less than it costs below
+
+
+cdef Matrix as_matrix(object array, str name, bint writable=False) except *:
+    cdef Py_buffer buffer
+    cdef Matrix m
+    PyObject_GetBuffer(array, &buffer, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+    try:
+        if buffer.ndim not in (1, 2):
+            raise ValueError(f"{name}: expected 1 or 2 dimensions, got {buffer.ndim}")
+        if buffer.format[0] not in (c"f", c"d") or buffer.format[1] != 0:
+            raise TypeError(f"{name}: expected native float32 or float64, got format {buffer.format.decode()!r}")
+        m.data = <char *>buffer.buf
+        m.itemsize = <int>buffer.itemsize
+        m.columns = buffer.shape[buffer.ndim - 1]
+        m.rows = buffer.shape[0] if buffer.ndim == 2 else 1
+        m.lead = buffer.strides[0] // m.itemsize if buffer.ndim == 2 else m.columns
+        if m.columns > 1 and buffer.strides[buffer.ndim - 1] != m.itemsize:
+            raise ValueError(f"{name}: expected unit stride on the last axis, got {buffer.strides[buffer.ndim - 1]} bytes")
+        return m
+    finally:
+        PyBuffer_Release(&buffer)
+
+
+cdef const frn_blas *blas_engine(int itemsize) except? NULL:
+    if not gemm_is_blas():
+        return NULL
+    from fastrnn import _blas
+
+    return <const frn_blas *>PyCapsule_GetPointer(_blas.engines[itemsize], NULL)
+
+
+cdef frn_axis simple_axis(size_t n, ptrdiff_t stride) noexcept nogil:
+    cdef frn_axis axis
+    memset(&axis, 0, sizeof(axis))
+    axis.blocks = 1
+    axis.n = axis.padded = n
+    axis.stride = stride
+    return axis
+
+
+cdef int threads_for(double operations) noexcept nogil:
+    return num_threads() if operations >= THREAD_OPERATIONS else 1
+
+
+# ---- packing ----
+
+cdef struct PackTask:
+    const frn_kernels *kernels
+    const void *source
+    const frn_axis *k
+    const frn_axis *units
+    int vectors
+    bint plain
+    void *dst
+
+
+cdef void pack_task(void *ctx, size_t index, int worker) noexcept nogil:
+    cdef PackTask *t = <PackTask *>ctx
+    t.kernels.pack(t.dst, t.source, t.k, t.units, t.vectors, t.plain, index)
+
+
+cdef frn_packed pack(const frn_kernels *kernels, bint plain, const void *source, const frn_axis *k,
+                     const frn_axis *units, int vectors, void *dst) noexcept nogil:
+    cdef PackTask task = PackTask(kernels, source, k, units, vectors, plain, dst)
+    cdef double moved = <double>k.blocks * k.n * units.blocks * units.n
+    parallel(pack_task, &task, kernels.pack_tasks(units, vectors), threads_for(moved))
+    cdef frn_packed packed
+    packed.data = dst
+    packed.k = k.blocks * k.padded
+    packed.units = units.n
+    packed.slots = units.blocks
+    packed.vectors = vectors
+    return packed
+
+
+# ---- rows times a packed weight ----
+
+cdef struct ProductTask:
+    const frn_kernels *kernels
+    const frn_product *product
+    size_t first, last  # rows of this region
+    char *scratch
+    size_t scratch_bytes  # per worker
+
+
+cdef void product_task(void *ctx, size_t index, int worker) noexcept nogil:
+    cdef ProductTask *t = <ProductTask *>ctx
+    cdef size_t first = t.first + index * GROUP_ROWS
+    t.kernels.product(t.product, first, min(first + GROUP_ROWS, t.last), t.scratch + worker * t.scratch_bytes)
+
+
+cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList memory) except -1:
+    cdef double per_row = 2.0 * max(<size_t>1, p.w.k) * p.w.units
+    cdef int n_threads = threads_for(per_row * p.rows)
+    cdef size_t region = max(<size_t>1, <size_t>(n_threads * REGION_OPERATIONS / (per_row + 1) / GROUP_ROWS)) * GROUP_ROWS
+    cdef ProductTask task = ProductTask(kernels, p, 0, 0, NULL, 0)
+    task.scratch_bytes = (kernels.product_bytes(p, GROUP_ROWS) + 63) // 64 * 64
+    cdef Block scratch = memory.take(task.scratch_bytes * n_threads)
+    task.scratch = scratch.ptr
+    with nogil:
+        while task.first < p.rows:
+            task.last = min(p.rows, task.first + region)
+            parallel(product_task, &task, (task.last - task.first + GROUP_ROWS - 1) // GROUP_ROWS, n_threads)
+            task.first = task.last
+            check_signals()
+    return 0
+
+
+# ---- sums of outer products ----
+
+cdef struct OuterTask:
+    const frn_kernels *kernels
+    frn_outer outer
+
+
+cdef void outer_pack_task(void *ctx, size_t index, int worker) noexcept nogil:
+    cdef OuterTask *t = <OuterTask *>ctx
+    t.kernels.outer_pack(&t.outer, index)
+
+
+cdef void outer_task(void *ctx, size_t index, int worker) noexcept nogil:
+    cdef OuterTask *t = <OuterTask *>ctx
+    t.kernels.outer(&t.outer, index)
+
+
+cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memory) except -1:
+    cdef OuterTask task = OuterTask(kernels, p[0])
+    cdef size_t of_d = 0, of_x = 0, row = 0
+    task.outer.rows = min(p.rows, <size_t>OUTER_ROWS)
+    kernels.outer_bytes(&task.outer, &of_d, &of_x)
+    cdef Block packed_d = memory.take(of_d), packed_x = memory.take(of_x)
+    task.outer.packed_d = packed_d.ptr
+    task.outer.packed_x = packed_x.ptr
+    cdef int n_threads = threads_for(2.0 * p.rows * p.blocks * p.n * p.columns)
+    with nogil:
+        while row < p.rows:
+            task.outer.rows = min(p.rows - row, <size_t>OUTER_ROWS)
+            task.outer.d = <const char *>p.d + row * p.ldd * kernels.itemsize
+            task.outer.x = p.x + row
+            parallel(outer_pack_task, &task, kernels.outer_pack_tasks(&task.outer), n_threads)
+            parallel(outer_task, &task, kernels.outer_tasks(&task.outer), n_threads)
+            row += task.outer.rows
+            check_signals()
+    return 0
+
+
+# ---- what Python calls ----
+
+@cython.final
+cdef class _Packed:
+    """One packing of a weight: valid for one engine, one set of kernels and one content."""
+
+    cdef Block block
+    cdef Block bias
+    cdef frn_packed packed
+    cdef const frn_kernels *kernels
+    cdef const frn_blas *blas
+    cdef uint64_t hash
+
+
+cdef FreeList _memory = FreeList()
+
+
+class Snapshots:
+    """What is kept of one weight between calls: its packings for the forward and the backward product.
+
+    Copies and pickles are empty: the next call packs anew.
+    """
+
+    __slots__ = ("backward", "forward")
+
+    def __init__(self):
+        self.forward = None
+        self.backward = None
+
+    def __reduce__(self):
+        return Snapshots, ()
+
+
+cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
+    """The weight (M, D) packed for x W' (inner dimension D) or, transposed, for dy W (inner M)."""
+    cdef const frn_kernels *table = kernels(w.itemsize)
+    cdef const frn_blas *blas = blas_engine(w.itemsize)
+    cdef Matrix b
+    cdef size_t row_bytes = w.columns * w.itemsize, i
+    cdef uint64_t hash = transposed
+    if w.lead == <ptrdiff_t>w.columns:
+        hash = hash_bytes(w.data, w.rows * row_bytes, hash)
+    else:
+        for i in range(w.rows):
+            hash = hash_bytes(w.data + i * w.lead * w.itemsize, row_bytes, hash)
+    if bias is not None:
+        b = as_matrix(bias, "bias")
+        hash = hash_bytes(b.data, b.columns * b.itemsize, hash + 1)
+    cdef _Packed held = None
+    if snapshots is not None:
+        held = snapshots.backward if transposed else snapshots.forward
+        if held is not None and held.hash == hash and held.kernels == table and held.blas == blas:
+            return held
+    if blas != NULL and (w.rows > INT_MAX or w.columns > INT_MAX or w.lead > INT_MAX):
+        raise ValueError(f"weight: expected dimensions below 2**31 for the BLAS engine, got ({w.rows}, {w.columns})")
+    cdef frn_axis rows = simple_axis(w.rows, w.lead), columns = simple_axis(w.columns, 1)
+    cdef frn_axis *k = &rows if transposed else &columns
+    cdef frn_axis *units = &columns if transposed else &rows
+    cdef _Packed made = _Packed.__new__(_Packed)
+    made.block = _memory.take(table.packed_bytes(k, units, FRN_SLOTS))
+    made.kernels = table
+    made.blas = blas
+    made.hash = hash
+    with nogil:
+        made.packed = pack(table, blas != NULL, w.data, k, units, FRN_SLOTS, made.block.ptr)
+    cdef size_t padded
+    if bias is not None:
+        padded = (w.rows + table.lanes - 1) // table.lanes * table.lanes * w.itemsize
+        made.bias = _memory.take(padded)
+        memset(made.bias.ptr, 0, padded)
+        memcpy(made.bias.ptr, b.data, b.columns * b.itemsize)
+    if snapshots is not None:
+        if transposed:
+            snapshots.backward = made
+        else:
+            snapshots.forward = made
+    return made
+
+
+cdef int _multiply(Matrix a, Matrix out, _Packed w) except -1:
+    cdef frn_product p
+    cdef Block pointers = _memory.take(2 * a.rows * sizeof(void *))
+    cdef void **at = <void **>pointers.ptr
+    cdef size_t i
+    for i in range(a.rows):
+        at[i] = a.data + <ptrdiff_t>i * a.lead * a.itemsize
+        at[a.rows + i] = out.data + <ptrdiff_t>i * out.lead * out.itemsize
+    p.rows = a.rows
+    p.a = <const void **>at
+    p.out = at + a.rows
+    p.w = w.packed
+    p.bias = w.bias.ptr if w.bias is not None else NULL
+    p.accumulate = False
+    p.blas = w.blas
+    return run_product(w.kernels, &p, _memory)
+
+
+def linear(x, weight, bias, snapshots, out):
+    """out = x W' + b: x (rows, D), weight (M, D), bias (M,) or None, out (rows, M)."""
+    cdef Matrix w = as_matrix(weight, "weight")
+    _multiply(as_matrix(x, "x"), as_matrix(out, "out", True), _pack(snapshots, w, bias, False))
+
+
+def linear_backward(dy, weight, snapshots, out):
+    """out = dy W: dy (rows, M), weight (M, D), out (rows, D)."""
+    cdef Matrix w = as_matrix(weight, "weight")
+    _multiply(as_matrix(dy, "dy"), as_matrix(out, "out", True), _pack(snapshots, w, None, True))
+
+
+def accumulate(dy, x, dweight, dbias):
+    """dweight += dy' x and dbias += the sum of dy's rows; dy (rows, M), x (rows, D), dweight (M, D)."""
+    cdef Matrix d = as_matrix(dy, "dy"), a = as_matrix(x, "x"), dw = as_matrix(dweight, "dweight", True), db
+    cdef frn_outer p
+    memset(&p, 0, sizeof(p))
+    cdef Block pointers = _memory.take(a.rows * sizeof(void *))
+    cdef void **at = <void **>pointers.ptr
+    cdef size_t i
+    for i in range(a.rows):
+        at[i] = a.data + <ptrdiff_t>i * a.lead * a.itemsize
+    p.rows = d.rows
+    p.d = d.data
+    p.ldd = d.lead
+    p.x = <const void **>at
+    p.columns = a.columns
+    p.blocks = 1
+    p.n = d.columns
+    p.dw = dw.data
+    if dbias is not None:
+        db = as_matrix(dbias, "dbias", True)
+        p.db = db.data
+    p.blas = blas_engine(d.itemsize)
+    run_outer(kernels(d.itemsize), &p, _memory)

@@ -1,0 +1,147 @@
+/* Epilogues: the cells' formulas applied to a tile of sums and the rows of state around it.
+ *
+ * One body forward and one backward; each cell's epilogue is that body with a constant formula and
+ * constant flags that say which rows it reads and writes.  Rows that a user owns (x, y, states)
+ * are touched in their own units only; rows in arenas are padded to whole vectors and written
+ * whole, so that no product ever meets an undefined number.
+ */
+#ifndef FRN_EPILOGUES_H
+#define FRN_EPILOGUES_H
+
+#include "cells.h"
+#include "product.h"
+
+/* The rows of one step, each an array indexed by the row in the task; NULL where the cell has none.
+ */
+typedef struct {
+    size_t stride;  /* from slot to slot in a row of z */
+    int first;      /* slot of z that the tile's first slot is */
+    int gate;       /* slot of z that holds `gate` */
+    int keep_gates; /* store the tile's slots in z */
+    real *const *z;
+    const real *const *h_prev, *const *c_prev;
+    real *const *c;
+    real *const *h; /* where h goes: y, or a kept row */
+    const real *const *mask;
+    real *const *masked; /* the next step's operand; an entry is NULL where the sequence ends */
+
+    const real *const *dy;
+    real *const *dh, *const *dc; /* carried */
+    real *const *dp;
+} step_rows;
+
+enum {
+    H_PREV = 1,   /* reads the previous h */
+    CELL = 2,     /* reads and writes c */
+    GATE = 4,     /* reads a gate of the stage before */
+    H = 8,        /* backward: reads h */
+    ENTRY = 16,   /* backward: where dh is made, from the product, what was carried, and dy */
+    ONWARD = 32,  /* backward: adds its dh to the carry instead of replacing it */
+    PROJECT = 64, /* backward: stores dh as the projection's operand, not as sums of gates */
+};
+
+typedef void forward_formula(forward_unit *u);
+typedef void backward_formula(backward_unit *u);
+
+INLINE void forward_body(const int slots, const int flags, forward_formula *const formula,
+                         const step_rows *x, size_t row, size_t rows, size_t unit, size_t units,
+                         int vectors, const real *tile)
+{
+    for (size_t i = row; i < row + rows; i++, tile += TILE)
+        for (int v = 0; v < vectors; v++) {
+            const size_t at = unit + (size_t)v * LANES, n = units - (size_t)v * LANES;
+            forward_unit u;
+            UNROLL for (int s = 0; s < slots; s++) u.s[s] = vload(tile + (s * vectors + v) * LANES);
+            if (flags & H_PREV) u.h_prev = load_units(x->h_prev[i] + at, n);
+            if (flags & CELL) u.c_prev = load_units(x->c_prev[i] + at, n);
+            if (flags & GATE) u.gate = vload(x->z[i] + x->gate * x->stride + at);
+            formula(&u);
+            if (flags & CELL) vstore(x->c[i] + at, u.c);
+            store_units(x->h[i] + at, n, u.h);
+            if (x->masked && x->masked[i]) vstore(x->masked[i] + at, u.h * vload(x->mask[i] + at));
+            if (x->keep_gates)
+                UNROLL for (int s = 0; s < slots; s++)
+                    vstore(x->z[i] + (x->first + s) * x->stride + at, u.s[s]);
+        }
+}
+
+INLINE void backward_body(const int slots, const int flags, backward_formula *const formula,
+                          const step_rows *x, size_t row, size_t rows, size_t unit, size_t units,
+                          int vectors, const real *tile)
+{
+    for (size_t i = row; i < row + rows; i++, tile += TILE)
+        for (int v = 0; v < vectors; v++) {
+            const size_t at = unit + (size_t)v * LANES, n = units - (size_t)v * LANES;
+            const V mask = x->mask ? vload(x->mask[i] + at) : vset1(1);
+            backward_unit u;
+            u.dh = vload(tile + v * LANES);
+            if (flags & ENTRY) {
+                u.dh = vfma(u.dh, mask, vload(x->dh[i] + at));
+                if (x->dy) u.dh = u.dh + load_units(x->dy[i] + at, n);
+            }
+            UNROLL for (int s = 0; s < slots; s++) u.s[s] =
+                vload(x->z[i] + (x->first + s) * x->stride + at);
+            if (flags & H) u.h = load_units(x->h[i] + at, n);
+            if (flags & H_PREV) u.h_prev = load_units(x->h_prev[i] + at, n);
+            if (flags & CELL) {
+                u.c = vload(x->c[i] + at);
+                u.c_prev = load_units(x->c_prev[i] + at, n);
+                u.dc = vload(x->dc[i] + at);
+            }
+            formula(&u);
+            UNROLL for (int s = 0; s < slots; s++)
+                vstore(x->z[i] + (x->first + s) * x->stride + at, u.s[s]);
+            if (flags & CELL) vstore(x->dc[i] + at, u.dc);
+            if (flags & PROJECT) vstore(x->dp[i] + at, u.dh), u.dh = vzero();
+            if (flags & ONWARD)
+                vstore(x->dh[i] + at, vfma(u.dh, mask, vload(x->dh[i] + at)));
+            else if (flags & ENTRY)
+                vstore(x->dh[i] + at, u.dh);
+        }
+}
+
+#define EPILOGUE(body, name, slots, flags, formula)                                     \
+    static void name(const void *x, size_t row, size_t rows, size_t unit, size_t units, \
+                     int vectors, const real *tile)                                     \
+    {                                                                                   \
+        body(slots, flags, formula, x, row, rows, unit, units, vectors, tile);          \
+    }
+
+EPILOGUE(forward_body, lstm_forward, 4, CELL, lstm_formula)
+EPILOGUE(forward_body, projection_forward, 1, 0, projection_formula)
+EPILOGUE(forward_body, gru_gates_forward, 2, H_PREV, gru_gates_formula)
+EPILOGUE(forward_body, gru_forward, 1, H_PREV | GATE, gru_formula)
+EPILOGUE(forward_body, gru_after_forward, 4, H_PREV, gru_after_formula)
+EPILOGUE(forward_body, rnn_tanh_forward, 1, 0, rnn_tanh_formula)
+EPILOGUE(forward_body, rnn_relu_forward, 1, 0, rnn_relu_formula)
+EPILOGUE(forward_body, rnn_sigmoid_forward, 1, 0, rnn_sigmoid_formula)
+
+EPILOGUE(backward_body, lstm_backward, 4, ENTRY | CELL, lstm_back)
+EPILOGUE(backward_body, projected_lstm_backward, 4, CELL, lstm_back)
+EPILOGUE(backward_body, projection_backward, 0, ENTRY | PROJECT, carry_back)
+EPILOGUE(backward_body, gru_backward, 2, ENTRY | H_PREV, gru_back)
+EPILOGUE(backward_body, gru_gates_backward, 1, ONWARD | H_PREV, gru_gates_back)
+EPILOGUE(backward_body, gru_after_backward, 4, ENTRY | H_PREV, gru_after_back)
+EPILOGUE(backward_body, rnn_tanh_backward, 1, ENTRY | H, rnn_tanh_back)
+EPILOGUE(backward_body, rnn_relu_backward, 1, ENTRY | H, rnn_relu_back)
+EPILOGUE(backward_body, rnn_sigmoid_backward, 1, ENTRY | H, rnn_sigmoid_back)
+EPILOGUE(backward_body, state_backward, 0, ENTRY, carry_back)
+
+/* Backward, the stage that makes dh comes first; `first` is the slot whose gradients it writes. */
+static const struct {
+    epilogue_fn *forward[2];
+    epilogue_fn *backward[2];
+    int backward_first[2];
+} cell_epilogues[FRN_CELLS] = {
+    [FRN_LSTM] = {{lstm_forward}, {lstm_backward}, {0}},
+    [FRN_LSTM_PROJECTED] = {{lstm_forward, projection_forward},
+                            {projection_backward, projected_lstm_backward},
+                            {0, 0}},
+    [FRN_GRU] = {{gru_gates_forward, gru_forward}, {gru_backward, gru_gates_backward}, {1, 0}},
+    [FRN_GRU_AFTER] = {{gru_after_forward}, {gru_after_backward}, {0}},
+    [FRN_RNN_TANH] = {{rnn_tanh_forward}, {rnn_tanh_backward}, {0}},
+    [FRN_RNN_RELU] = {{rnn_relu_forward}, {rnn_relu_backward}, {0}},
+    [FRN_RNN_SIGMOID] = {{rnn_sigmoid_forward}, {rnn_sigmoid_backward}, {0}},
+};
+
+#endif
