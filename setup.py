@@ -52,7 +52,8 @@ if DEBUG:
     CFLAGS += ["-O0", "-g3", "-UNDEBUG"]
     MACROS += [("FRN_DEBUG", "1")]
 if SANITIZE:
-    CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+    CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+    CFLAGS += ["-fno-omit-frame-pointer", "-g"]
     LDFLAGS += [f"-fsanitize={SANITIZE}"]
 if COVERAGE:
     CFLAGS += ["--coverage"]
