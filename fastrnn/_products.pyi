@@ -1,0 +1,22 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+class Snapshots:
+    forward: object | None
+    backward: object | None
+    def __init__(self) -> None: ...
+
+def linear(
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    snapshots: Snapshots | None,
+    out: NDArray[Any],
+) -> None: ...
+def linear_backward(
+    dy: NDArray[Any], weight: NDArray[Any], snapshots: Snapshots | None, out: NDArray[Any]
+) -> None: ...
+def accumulate(
+    dy: NDArray[Any], x: NDArray[Any], dweight: NDArray[Any], dbias: NDArray[Any] | None
+) -> None: ...
