@@ -1,22 +1,23 @@
 /* The vector type of the kernels: the only file that knows an instruction set.
  *
- * FRN_DOUBLE (0 or 1) gives the element type. A file compiled for one instruction set claims it by defining
- * FRN_ISA_AVX512, FRN_ISA_AVX2, FRN_ISA_NEON or FRN_ISA_BASELINE, and is refused where the compiler's flags do
- * not provide it; without a claim the widest that the flags allow is taken. The baseline (FRN_BASELINE is
- * another name for the claim) is 16 bytes of the compiler's own vector extension, on any architecture, with no
- * fused multiply-add.
+ * FRN_DOUBLE (0 or 1) gives the element type. A file compiled for one instruction set claims it by
+ * defining FRN_ISA_AVX512, FRN_ISA_AVX2, FRN_ISA_NEON or FRN_ISA_BASELINE, and is refused where the
+ * compiler's flags do not provide it; without a claim the widest that the flags allow is taken. The
+ * baseline (FRN_BASELINE is another name for the claim) is 16 bytes of the compiler's own vector
+ * extension, on any architecture, with no fused multiply-add.
  *
  *   real, V             an element, and LANES of them; + - * / work on V lane by lane
  *   M                   the answer of a comparison: one truth value per lane
  *   FRN_MR              rows of a product tile whose sums fit the registers, four vectors wide
  *   vload vstore        LANES elements at any address
- *   vload_n vstore_n    the first n lanes, 0 <= n <= LANES; nothing beyond p[n-1] is touched, and the other
- *                       lanes are loaded as zero
- *   vfma(a, b, c)       a * b + c, rounded once where the instruction set can, which is then always
- *   vmin(a, b)          a < b ? a : b, and vmax(a, b): a > b ? a : b. Where a or b is NaN the answer is b: so
- *                       vmin(limit, x) keeps a NaN in x
+ *   vload_n vstore_n    the first n lanes, 0 <= n <= LANES; nothing beyond p[n-1] is touched,
+ *                       and the other lanes are loaded as zero
+ *   vfma(a, b, c)       a * b + c, rounded once where the instruction set has that, else twice
+ *   vmin(a, b)          a < b ? a : b, so b where either is NaN: vmin(limit, x) keeps x's NaN
+ *   vmax(a, b)          a > b ? a : b, likewise
  *   vlt vle vselect     comparisons, false on NaN, and m ? a : b
- *   vabs vcopysign      on the sign bit alone, of NaN and zero too
+ *   vabs                clears the sign, of NaN and zero too
+ *   vcopysign(a, b)     a with b's sign, for a whose own sign is clear
  *   vsum vmaxval        over the lanes, always in the order given there
  *   vpow2 vscale2       powers of two, for exp
  */
@@ -27,8 +28,8 @@
 #error "FRN_DOUBLE must be defined: 0 for float, 1 for double"
 #endif
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__AVX512BW__) && \
-    defined(__FMA__)
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
+    defined(__AVX512BW__) && defined(__FMA__)
 #define FRN_HAS_AVX512 1
 #else
 #define FRN_HAS_AVX512 0
@@ -88,40 +89,43 @@
 #include <immintrin.h>
 #elif defined(FRN_ISA_NEON)
 #include <arm_neon.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 /* Inlined without optimization too: how a wide V is passed to a function depends on the flags. */
 #define FRN_INLINE static inline __attribute__((always_inline, unused))
 
-/* FRN_MR: sums of FRN_MR rows by four vectors, four vectors of weights and one broadcast element need
- * 29 of 32 registers with six rows, and 15 of 16 with three, the weights then being read from memory. */
+/* FRN_MR: sums of FRN_MR rows by four vectors, four vectors of weights and one broadcast element
+ * need 29 of 32 registers with six rows, and 15 of 16 with three, the weights then being read from
+ * memory. */
 #if defined(FRN_ISA_AVX512)
 #define FRN_VECTOR_BYTES 64
-#define FRN_MR 6
+#define FRN_MR           6
 #elif defined(FRN_ISA_AVX2)
 #define FRN_VECTOR_BYTES 32
-#define FRN_MR 3
+#define FRN_MR           3
 #elif defined(FRN_ISA_NEON)
 #define FRN_VECTOR_BYTES 16
-#define FRN_MR 6
+#define FRN_MR           6
 #else
 #define FRN_VECTOR_BYTES 16
-#define FRN_MR 3
+#define FRN_MR           3
 #endif
 
 /* frn_bits: the bits of a V; unsigned, as only there a shift into the sign is defined. */
 #if FRN_DOUBLE
 typedef double real;
 typedef uint64_t frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
-#define LANES (FRN_VECTOR_BYTES / 8)
+#define LANES             (FRN_VECTOR_BYTES / 8)
 #define FRN_MANTISSA_BITS 52
-#define FRN_SIGN_BIT UINT64_C(0x8000000000000000)
+#define FRN_SIGN_BIT      UINT64_C(0x8000000000000000)
 #else
 typedef float real;
 typedef uint32_t frn_bits __attribute__((vector_size(FRN_VECTOR_BYTES)));
-#define LANES (FRN_VECTOR_BYTES / 4)
+#define LANES             (FRN_VECTOR_BYTES / 4)
 #define FRN_MANTISSA_BITS 23
-#define FRN_SIGN_BIT UINT32_C(0x80000000)
+#define FRN_SIGN_BIT      UINT32_C(0x80000000)
 #endif
 typedef real V __attribute__((vector_size(FRN_VECTOR_BYTES)));
 
@@ -129,11 +133,11 @@ typedef real V __attribute__((vector_size(FRN_VECTOR_BYTES)));
 #if defined(FRN_ISA_AVX512) && FRN_DOUBLE
 typedef __mmask8 M;
 #define FRN_MM(name) _mm512_##name##_pd
-#define FRN_MM_CMP _mm512_cmp_pd_mask
+#define FRN_MM_CMP   _mm512_cmp_pd_mask
 #elif defined(FRN_ISA_AVX512)
 typedef __mmask16 M;
 #define FRN_MM(name) _mm512_##name##_ps
-#define FRN_MM_CMP _mm512_cmp_ps_mask
+#define FRN_MM_CMP   _mm512_cmp_ps_mask
 #else
 typedef frn_bits M;
 #if defined(FRN_ISA_AVX2) && FRN_DOUBLE
@@ -144,10 +148,15 @@ typedef frn_bits M;
 #define FRN_NEON(name) name##q_f64
 #elif defined(FRN_ISA_NEON)
 #define FRN_NEON(name) name##q_f32
+#elif defined(__SSE2__) && FRN_DOUBLE
+#define FRN_SSE2(name) _mm_##name##_pd
+#elif defined(__SSE2__)
+#define FRN_SSE2(name) _mm_##name##_ps
 #endif
 #endif
 
-/* ---- loads and stores -------------------------------------------------------------------------------- */
+/* ---- loads and stores
+ * -------------------------------------------------------------------------------- */
 
 FRN_INLINE V vzero(void)
 {
@@ -212,20 +221,16 @@ FRN_INLINE void vstore_n(real *p, int n, V v)
 
 #else
 
-/* One element at a time: a memcpy of a size known only at run time is a call, several times slower on narrow
- * layers, where tails are most of the work. */
+/* One element at a time: a memcpy of a size known only at run time is a call, several times slower
+ * on narrow layers, where tails are most of the work. */
 FRN_INLINE V vload_n(const real *p, int n)
 {
-    if (n >= LANES)
-        return vload(p);
+    if (n >= LANES) return vload(p);
     V v = vzero();
-    if (n > 0)
-        v[0] = p[0];
+    if (n > 0) v[0] = p[0];
 #if !FRN_DOUBLE
-    if (n > 1)
-        v[1] = p[1];
-    if (n > 2)
-        v[2] = p[2];
+    if (n > 1) v[1] = p[1];
+    if (n > 2) v[2] = p[2];
 #endif
     return v;
 }
@@ -236,19 +241,17 @@ FRN_INLINE void vstore_n(real *p, int n, V v)
         vstore(p, v);
         return;
     }
-    if (n > 0)
-        p[0] = v[0];
+    if (n > 0) p[0] = v[0];
 #if !FRN_DOUBLE
-    if (n > 1)
-        p[1] = v[1];
-    if (n > 2)
-        p[2] = v[2];
+    if (n > 1) p[1] = v[1];
+    if (n > 2) p[2] = v[2];
 #endif
 }
 
 #endif
 
-/* ---- arithmetic, comparison, sign -------------------------------------------------------------------- */
+/* ---- arithmetic, comparison, sign
+ * -------------------------------------------------------------------- */
 
 FRN_INLINE V vfma(V a, V b, V c)
 {
@@ -296,6 +299,8 @@ FRN_INLINE V vmin(V a, V b)
 {
 #if defined(FRN_MM)
     return (V)FRN_MM(min)(a, b);
+#elif defined(FRN_SSE2)
+    return (V)FRN_SSE2(min)(a, b);
 #else
     return vselect(vlt(a, b), a, b);
 #endif
@@ -305,14 +310,11 @@ FRN_INLINE V vmax(V a, V b)
 {
 #if defined(FRN_MM)
     return (V)FRN_MM(max)(a, b);
+#elif defined(FRN_SSE2)
+    return (V)FRN_SSE2(max)(a, b);
 #else
     return vselect(vlt(b, a), a, b);
 #endif
-}
-
-FRN_INLINE frn_bits frn_sign(V v)
-{
-    return (frn_bits)v & ((frn_bits){0} + FRN_SIGN_BIT);
 }
 
 FRN_INLINE V vabs(V v)
@@ -322,28 +324,30 @@ FRN_INLINE V vabs(V v)
 
 FRN_INLINE V vcopysign(V magnitude, V sign)
 {
-    return (V)((frn_bits)vabs(magnitude) | frn_sign(sign));
+    return (V)((frn_bits)magnitude | ((frn_bits)sign & ((frn_bits){0} + FRN_SIGN_BIT)));
 }
 
-/* ---- powers of two ----------------------------------------------------------------------------------- */
+/* ---- powers of two
+ * ----------------------------------------------------------------------------------- */
 
-/* Adding FRN_ROUND to |x| < 2^(FRN_MANTISSA_BITS - 2) leaves the nearest integer to x, plus the bias of the
- * exponent, in the last bits of the sum; subtracting it again leaves that integer as an element. */
+/* Adding FRN_ROUND to |x| < 2^(FRN_MANTISSA_BITS - 2) leaves the nearest integer to x, plus the
+ * bias of the exponent, in the last bits of the sum; subtracting it again leaves that integer as an
+ * element. */
 #if FRN_DOUBLE
 #define FRN_ROUND (0x1.8p52 + 1023)
 #else
 #define FRN_ROUND (0x1.8p23f + 127)
 #endif
 
-/* 2^n from t = FRN_ROUND + n, for integers n from the exponent of the smallest normal number to one above that
- * of the largest, where it is infinity. */
+/* 2^n from t = FRN_ROUND + n, for integers n from the exponent of the smallest normal number to one
+ * above that of the largest, where it is infinity. */
 FRN_INLINE V vpow2(V t)
 {
     return (V)((frn_bits)t << FRN_MANTISSA_BITS);
 }
 
-/* v * 2^n for integers |n| up to twice the largest exponent and normal v: rounded once more where the result is
- * subnormal. */
+/* v * 2^n for integers |n| up to twice the largest exponent and normal v: rounded once more where
+ * the result is subnormal. */
 FRN_INLINE V vscale2(V v, V n)
 {
 #if defined(FRN_ISA_AVX512)
@@ -354,7 +358,8 @@ FRN_INLINE V vscale2(V v, V n)
 #endif
 }
 
-/* ---- over the lanes ---------------------------------------------------------------------------------- */
+/* ---- over the lanes
+ * ---------------------------------------------------------------------------------- */
 
 /* Lane i with lane i + LANES/2, and so on with half as many: one order for every compiler. */
 FRN_INLINE real vsum(V v)
@@ -362,19 +367,18 @@ FRN_INLINE real vsum(V v)
     real e[LANES];
     vstore(e, v);
     for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            e[i] += e[i + half];
+        for (int i = 0; i < half; i++) e[i] += e[i + half];
     return e[0];
 }
 
-/* The largest lane, in the same order with vmax's rule for NaN: a lane that is NaN may or may not be the answer. */
+/* The largest lane, in the same order with vmax's rule for NaN: a lane that is NaN may or may not
+ * be the answer. */
 FRN_INLINE real vmaxval(V v)
 {
     real e[LANES];
     vstore(e, v);
     for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            e[i] = e[i] > e[i + half] ? e[i] : e[i + half];
+        for (int i = 0; i < half; i++) e[i] = e[i] > e[i + half] ? e[i] : e[i + half];
     return e[0];
 }
 

@@ -1,12 +1,12 @@
 /* exp, the sigmoid, tanh and relu on the vector type, float and double from one source.
  *
- * All of them write x = n ln 2 + r with an integer n and |r| <= (ln 2)/2, so that e^x = 2^n e^r; ln 2 is
- * subtracted in two parts, the first with so few bits that n times it is exact. e^r - 1 is r + r^2 q(r), q the
- * polynomial whose largest error, weighted by r^2, is least on that interval (found by Remez exchange in 60
- * digits): 2^-28 in float and 2^-58 in double.
+ * All of them write x = n ln 2 + r with an integer n and |r| <= (ln 2)/2, so that e^x = 2^n e^r; ln
+ * 2 is subtracted in two parts, the first with so few bits that n times it is exact. e^r - 1 is r +
+ * r^2 q(r), q the polynomial whose largest error, weighted by r^2, is least on that interval (found
+ * by Remez exchange in 60 digits): 2^-28 in float and 2^-58 in double.
  *
- * Every operation is lane by lane, so an element's result depends on nothing but the element. NaN stays NaN.
- * Results that would be subnormal may be zero.
+ * Every operation is lane by lane, so an element's result depends on nothing but the element. NaN
+ * stays NaN. Results that would be subnormal may be zero.
  */
 #ifndef FRN_VECMATH_H
 #define FRN_VECMATH_H
@@ -14,23 +14,23 @@
 #include "vec.h"
 
 #if FRN_DOUBLE
-#define FRN_LOG2_E 0x1.71547652b82fep0
-#define FRN_LN2_HIGH 0x1.62e42fefa3000p-1
-#define FRN_LN2_LOW 0x1.3de6af278ece6p-42
-#define FRN_EXP_MIN (-745.5) /* e^x is zero below, */
-#define FRN_EXP_MAX 710.0    /* infinite above */
+#define FRN_LOG2_E      0x1.71547652b82fep0
+#define FRN_LN2_HIGH    0x1.62e42fefa3000p-1
+#define FRN_LN2_LOW     0x1.3de6af278ece6p-42
+#define FRN_EXP_MIN     (-745.5) /* e^x is zero below, */
+#define FRN_EXP_MAX     710.0    /* infinite above */
 #define FRN_SIGMOID_MIN (-710.0) /* 2^n is infinite there, and the sigmoid zero, */
 #define FRN_SIGMOID_MAX 40.0     /* and one above */
-#define FRN_TANH_MAX 20.0        /* tanh is one above */
+#define FRN_TANH_MAX    20.0     /* tanh is one above */
 #else
-#define FRN_LOG2_E 0x1.715476p0f
-#define FRN_LN2_HIGH 0x1.62e4p-1f
-#define FRN_LN2_LOW 0x1.7f7d1cp-20f
-#define FRN_EXP_MIN (-104.0f)
-#define FRN_EXP_MAX 89.0f
+#define FRN_LOG2_E      0x1.715476p0f
+#define FRN_LN2_HIGH    0x1.62e4p-1f
+#define FRN_LN2_LOW     0x1.7f7d1cp-20f
+#define FRN_EXP_MIN     (-104.0f)
+#define FRN_EXP_MAX     89.0f
 #define FRN_SIGMOID_MIN (-89.0f)
 #define FRN_SIGMOID_MAX 20.0f
-#define FRN_TANH_MAX 10.0f
+#define FRN_TANH_MAX    10.0f
 #endif
 
 /* e^r - 1 for |r| <= (ln 2)/2. Even and odd powers apart: half the latency of one chain. */
@@ -66,7 +66,8 @@ FRN_INLINE V vexp(V x)
     return vscale2(vset1(1) + frn_expm1_small(r), n);
 }
 
-/* 1 / (1 + e^-x), the reduction done on -x: not from tanh, which would cost the left tail all its digits. */
+/* 1 / (1 + e^-x), the reduction done on -x: not from tanh, which would cost the left tail all its
+ * digits. */
 FRN_INLINE V vsigmoid(V x)
 {
     V round = vset1(FRN_ROUND), one = vset1(1);
@@ -76,7 +77,8 @@ FRN_INLINE V vsigmoid(V x)
     return one / vfma(one + frn_expm1_small(r), vpow2(t), one);
 }
 
-/* (e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e^2|x| - 1, which keeps all digits of a small x. */
+/* (e^2|x| - 1) / (e^2|x| + 1) with the sign of x, from e^2|x| - 1, which keeps all digits of a
+ * small x. */
 FRN_INLINE V vtanh(V x)
 {
     V round = vset1(FRN_ROUND), one = vset1(1);
