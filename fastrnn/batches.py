@@ -1,0 +1,171 @@
+"""The forms a batch of sequences can take, at a recurrent layer's door.
+
+An array (N, T, D), the same with ``lengths``, or a list of N arrays (T_i, D) become one container
+and its :class:`~fastrnn.rows.Rows`. What a kernel can read is used in place; anything else
+(another dtype or byte order, unaligned memory, rows that are not contiguous) is converted once,
+here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import (
+    Array,
+    as_array,
+    as_real_array,
+    check_lengths,
+    describe,
+    dtype_of,
+    namespace,
+)
+from fastrnn.rows import Rows
+
+__all__ = ["Batch", "Container", "columns", "kind_of", "read_array"]
+
+Container = Any
+
+
+def read_array(
+    name: str, x: Any, xp: Any, dtype: np.dtype, shape: tuple[int | None, ...], axes: str
+) -> Array:
+    """Return ``x`` as an array of this namespace, dtype and shape, its rows contiguous.
+
+    Raises
+    ------
+    TypeError
+        If it is an array of another namespace, or not of real numbers.
+    ValueError
+        If its rank or a size is another.
+    """
+    x = as_array(name, x)
+    if namespace(x) is not xp:
+        raise TypeError(
+            f"{name}: expected an array of {_name(xp)}, as the other arguments are, got one of "
+            f"{_name(namespace(x))}"
+        )
+    if len(x.shape) != len(shape):
+        x = as_real_array(name, x, dtype, ndim=len(shape), axes=axes)
+    x = as_real_array(name, x, dtype, shape=shape, axes=axes)
+    if xp is np and x.shape[-1] > 1 and x.strides[-1] != x.itemsize:
+        return np.ascontiguousarray(x)
+    return x
+
+
+def kind_of(x: Any) -> Any:
+    """Return the namespace of an input: of the array, or of a list's first."""
+    if isinstance(x, list | tuple):
+        return namespace(x[0]) if x else np
+    return namespace(x)
+
+
+def _name(xp: Any) -> str:
+    """A namespace's name for messages."""
+    return str(getattr(xp, "__name__", xp))
+
+
+class Batch:
+    """What is known of a batch but its values: array or list, lengths, kind of arrays.
+
+    Made of a layer's input by :meth:`read`; its methods then make and check further containers of
+    the same form: y, dy, dx.
+
+    Attributes
+    ----------
+    rows : Rows
+        Lengths and step order.
+    is_list : bool
+        Whether containers are lists of N arrays (T_i, width); else arrays (N, T, width).
+    """
+
+    __slots__ = ("dtype", "is_list", "rows", "xp")
+
+    def __init__(self, rows: Rows, is_list: bool, xp: Any, dtype: np.dtype) -> None:
+        self.rows = rows
+        self.is_list = is_list
+        self.xp = xp
+        self.dtype = dtype
+
+    @classmethod
+    def read(cls, x: Any, lengths: Any, width: int, dtype: np.dtype) -> tuple[Container, Batch]:
+        """Return the container and the batch of a layer's input with ``width`` features."""
+        xp = kind_of(x)
+        if isinstance(x, list | tuple):
+            if lengths is not None:
+                raise ValueError(
+                    "lengths: expected none with a list of sequences, which have their own, got "
+                    f"{describe(lengths)}"
+                )
+            container: Container = _read_list("x", x, xp, dtype, [None] * len(x), width)
+            steps = np.array([len_(one) for one in container], dtype=np.int64)
+            rows = Rows(steps, int(steps.max(initial=0)))
+        else:
+            container = read_array("x", x, xp, dtype, (None, None, width), "(N, T, D)")
+            N, T = (int(size) for size in container.shape[:2])
+            rows = Rows(_read_lengths(lengths, N, T), T)
+        return container, cls(rows, isinstance(x, list | tuple), xp, dtype)
+
+    def check(self, name: str, x: Any, width: int) -> Container:
+        """Return ``x`` as a container of this form, or raise an error naming it."""
+        rows = self.rows
+        if not self.is_list:
+            if isinstance(x, list | tuple):
+                raise TypeError(f"{name}: expected an array, as x was, got a {type(x).__name__}")
+            return read_array(
+                name, x, self.xp, self.dtype, (rows.N, rows.T, width), "(N, T, width)"
+            )
+        if not isinstance(x, list | tuple):
+            raise TypeError(f"{name}: expected a list of arrays, as x was, got {describe(x)}")
+        if len(x) != rows.N:
+            raise ValueError(f"{name}: expected {rows.N} arrays, as x had, got {len(x)}")
+        return _read_list(name, x, self.xp, self.dtype, rows.lengths.tolist(), width)
+
+    def empty(self, width: int) -> Container:
+        """Return a new container: real steps undefined, padding zero, lists in one buffer."""
+        rows, dtype = self.rows, dtype_of(self.xp, self.dtype)
+        if not self.is_list:
+            make = self.xp.zeros if rows.ragged else self.xp.empty
+            return make((rows.N, rows.T, width), dtype=dtype)
+        buffer = self.xp.empty((rows.total, width), dtype=dtype)
+        ends = np.cumsum(rows.lengths).tolist()
+        return [
+            buffer[end - length : end, :]
+            for end, length in zip(ends, rows.lengths.tolist(), strict=True)
+        ]
+
+    def mask(self, container: Container, mask: Array) -> Container:
+        """Return a container times a mask (N, T, width)."""
+        if self.is_list:
+            return [one * mask[n, : len_(one), :] for n, one in enumerate(container)]
+        return container * mask
+
+
+def columns(container: Container, start: int, stop: int) -> Container:
+    """Return views of some columns of a container."""
+    if isinstance(container, list):
+        return [one[:, start:stop] for one in container]
+    return container[:, :, start:stop]
+
+
+def len_(sequence: Array) -> int:
+    """Steps of one sequence; the array API has no ``len``."""
+    return int(sequence.shape[0])
+
+
+def _read_list(
+    name: str, x: Any, xp: Any, dtype: np.dtype, steps: list[int | None], width: int
+) -> list[Array]:
+    return [
+        read_array(f"{name}[{n}]", one, xp, dtype, (T, width), "(T_i, width)")
+        for n, (one, T) in enumerate(zip(x, steps, strict=True))
+    ]
+
+
+def _read_lengths(lengths: Any, N: int, T: int) -> np.ndarray:
+    if lengths is None:
+        return np.full(N, T, dtype=np.int64)
+    if namespace(lengths) is not np:
+        lengths = [int(lengths[n]) for n in range(lengths.shape[0])]
+    return check_lengths("lengths", lengths, N, T)

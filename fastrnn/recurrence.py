@@ -1,0 +1,51 @@
+"""Which engine runs: the native one for NumPy arrays and cells it has, else the array twin.
+
+An engine is a module with ``forward``, ``backward`` and ``trace_gates``; see :mod:`fastrnn.twin`
+for what they take and give. Where the data lies decides; there is no global device and no silent
+copy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastrnn import twin
+from fastrnn.passes import Container, Pass, Weights
+
+native: Any = None
+if importlib.util.find_spec("fastrnn.native"):
+    native = importlib.import_module("fastrnn.native")
+
+__all__ = ["Container", "Pass", "Weights", "engine_for", "prepare", "twin_only"]
+
+_twin_only: ContextVar[bool] = ContextVar("fastrnn_twin_only", default=False)
+
+
+@contextmanager
+def twin_only() -> Iterator[None]:
+    """Run everything on the array twin inside the ``with`` block, in this thread."""
+    token = _twin_only.set(True)
+    try:
+        yield
+    finally:
+        _twin_only.reset(token)
+
+
+def engine_for(weights: Weights) -> ModuleType:
+    """Return the engine that runs these weights: ``fastrnn.native`` or ``fastrnn.twin``."""
+    if native is None or weights.cell.native is None or _twin_only.get():
+        return twin
+    return native if isinstance(weights.params["weight_ih"], np.ndarray) else twin
+
+
+def prepare(weights: Weights) -> None:
+    """Pack weights that will not change any more, so that calls need not look for changes."""
+    if engine_for(weights) is native:
+        native.prepare(weights)

@@ -1,0 +1,443 @@
+"""What all recurrent layers are: parameters by name, calls, and backward.
+
+A layer holds parameters and their gradients by name, checks what it is given, and hands packed
+work to an engine. It remembers nothing of a call: ``forward`` returns what ``backward`` needs as a
+function.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+
+from fastrnn import recurrence
+from fastrnn.batches import Batch, Container, read_array
+from fastrnn.cells import Cell
+from fastrnn.checks import (
+    Array,
+    check_bool,
+    check_dtype,
+    check_int,
+    check_option,
+    check_positive_int,
+    check_probability,
+    check_random_state,
+    check_real,
+    describe,
+)
+from fastrnn.initializers import INITIALIZERS, initializer
+from fastrnn.parameters import Backward, Layer, beside, to_host
+from fastrnn.passes import Weights
+from fastrnn.stack import Dropouts, Stack, suffix
+from fastrnn.streams import Snapshot, Stream
+
+__all__ = ["Recurrent"]
+
+INITIAL_STATES = ("zeros", "normal", "learned")
+NORMAL_SCALE = 0.01
+"""Standard deviation of the values of ``initial_state="normal"``."""
+
+
+class Recurrent(Layer):
+    """What all recurrent layers share; made as :class:`fastrnn.RNN`, ``LSTM`` and ``GRU``.
+
+    Parameters
+    ----------
+    cell : Cell
+        What one step computes.
+    input_size, hidden_size, num_layers, bias, bidirectional, dropout, recurrent_dropout, init, \
+init_scale, initial_state, dtype, random_state
+        See :class:`fastrnn.LSTM`.
+    proj_size : int
+        P, the width of h if the cell projects it, else 0.
+    forget_bias : float
+        Added to the f block of the input biases.
+    extra : dict
+        The arguments of the subclass's own that :meth:`config` is to return.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        bias: bool,
+        bidirectional: bool,
+        dropout: float,
+        recurrent_dropout: float,
+        init: str,
+        init_scale: float,
+        initial_state: str,
+        dtype: Any,
+        random_state: int | np.random.Generator | None,
+        proj_size: int = 0,
+        forget_bias: float = 0.0,
+        extra: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.cell = cell
+        self.input_size = check_positive_int("input_size", input_size)
+        self.hidden_size = check_positive_int("hidden_size", hidden_size)
+        self.num_layers = check_positive_int("num_layers", num_layers)
+        self.proj_size = proj_size
+        self.bias = check_bool("bias", bias)
+        self.bidirectional = check_bool("bidirectional", bidirectional)
+        self.dropout = check_probability("dropout", dropout)
+        self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
+        self.init = check_option("init", init, INITIALIZERS)
+        self.init_scale = check_real("init_scale", init_scale, minimum=0.0)
+        self.initial_state = check_option("initial_state", initial_state, INITIAL_STATES)
+        self.dtype = check_dtype("dtype", dtype)
+        self.forget_bias = forget_bias
+        # One integer stands behind everything random here, so that config() can repeat it all.
+        self.random_state = _seed(random_state)
+        self._extra = dict(extra)
+        self._call_count = 0
+        self._prepared = False
+        self._count_lock = threading.Lock()
+        self._grads_lock = threading.Lock()
+        self._own_params(self._initial_params())
+
+    # --- parameters ------------------------------------------------------------------------------
+
+    def _initial_params(self) -> dict[str, np.ndarray]:
+        """Draw all parameters in PyTorch's order; learned initial states come last, as zeros."""
+        rng = np.random.default_rng(self.random_state)
+        draw = initializer(self.init, self.hidden_size, self.init_scale)
+        params = {}
+        for layer in range(self.num_layers):
+            D = self.output_size if layer else self.input_size
+            shapes = self.cell.shapes(D, self.hidden_size, self.proj_size, self.bias)
+            for direction in range(self.num_directions):
+                for name, shape in shapes.items():
+                    block = self.hidden_size if name != "weight_hr" else self.proj_size
+                    value = draw(name, shape, block, rng)
+                    if name == "bias_ih" and self.forget_bias:
+                        start = self.cell.gates.index("f") * self.hidden_size
+                        value[start : start + self.hidden_size] += self.forget_bias
+                    params[f"{name}_{suffix(layer, direction)}"] = value.astype(self.dtype)
+        if self.initial_state == "learned":
+            for layer in range(self.num_layers):
+                for direction in range(self.num_directions):
+                    for name in self.cell.states:
+                        zeros = np.zeros(self._state_width(name), self.dtype)
+                        params[f"{name}0_{suffix(layer, direction)}"] = zeros
+        return params
+
+    def _own_params(self, params: dict[str, np.ndarray]) -> None:
+        """Take these arrays as parameters for good."""
+        self._own(params)
+        names = self.cell.shapes(1, 1, self.proj_size, self.bias)
+        self._stack = Stack(
+            [
+                [
+                    Weights(
+                        self.cell,
+                        {name: self.params[f"{name}_{suffix(layer, d)}"] for name in names},
+                        {name: self.grads[f"{name}_{suffix(layer, d)}"] for name in names},
+                    )
+                    for d in range(self.num_directions)
+                ]
+                for layer in range(self.num_layers)
+            ]
+        )
+
+    @property
+    def num_directions(self) -> int:
+        """2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """The width of y: dirs*H, or dirs*P with projection."""
+        return self.num_directions * self._state_width("h")
+
+    def _state_width(self, state: str) -> int:
+        return self.proj_size or self.hidden_size if state == "h" else self.hidden_size
+
+    @property
+    def call_count(self) -> int:
+        """The number of calls of :meth:`forward` so far, of which dropout masks are a function."""
+        return self._call_count
+
+    @call_count.setter
+    def call_count(self, value: int) -> None:
+        self._call_count = check_int("call_count", value, 0)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, fit for JSON; ``type(layer)(**config)`` is its like.
+
+        ``random_state`` is the integer that everything random in the layer follows from, also where
+        a generator or None was given.
+        """
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            **self._extra,
+            "bias": self.bias,
+            "bidirectional": self.bidirectional,
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "init": self.init,
+            "init_scale": self.init_scale,
+            "initial_state": self.initial_state,
+            "dtype": self.dtype.name,
+            "random_state": self.random_state,
+        }
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({shown})"
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+        """Compute outputs and final states; keep nothing, drop nothing.
+
+        Parameters
+        ----------
+        x : array (N, T, D), or list of N arrays (T_i, D)
+            Real numbers; another dtype than the layer's is converted once.
+        state : array (L*dirs, N, S), or for LSTM a pair (h, c), optional
+            Initial state; by default what ``initial_state`` says.
+        lengths : array of int (N,), optional
+            Real steps of each sequence of a padded array, in any order, 0 allowed.
+
+        Returns
+        -------
+        y : array (N, T, dirs*S), or list of N arrays (T_i, dirs*S)
+            h at every step, of the last layer; zero after a sequence's end.
+        state : array or pair of arrays
+            Each sequence's own final state: forward after its last step, reverse after its first.
+
+        Raises
+        ------
+        TypeError
+            If an argument is not of real numbers or of another namespace than the parameters.
+        ValueError
+            If a rank, a size or a length does not fit.
+        """
+        container, batch, states, stack = self._read(x, state, lengths)
+        y, last, _ = stack.forward(container, batch, states)
+        return y, self._state_form(last)
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any, Backward]:
+        """Compute as in training: with dropout, and keeping what the gradients need.
+
+        Parameters and the first two results are those of :meth:`__call__`. ``y`` is read-only, and
+        neither x nor parameters may change before ``backward`` is called.
+
+        Returns
+        -------
+        y, state
+            See :meth:`__call__`.
+        backward : callable
+            ``dx, dstate = backward(dy, dstate=None)``, to be called once. Adds to ``layer.grads``.
+            Takes the gradients of the loss in ``y`` (of its form; padding is not read; None for
+            zero if there is a ``dstate``) and in the final state (of its form; an LSTM's pair may
+            hold None); returns those in x (zero in padding) and in the initial state. A second
+            call raises a RuntimeError; one refused for its arguments has changed nothing and does
+            not count.
+        """
+        container, batch, states, stack = self._read(x, state, lengths)
+        with self._count_lock:
+            call = self._call_count
+            self._call_count += 1
+        dropouts = None
+        if self.dropout or self.recurrent_dropout:
+            dropouts = Dropouts(self.random_state, call, self.dropout, self.recurrent_dropout)
+        y, last, saved = stack.forward(container, batch, states, True, dropouts)
+        assert saved is not None
+        _make_read_only(y)
+        learned = state is None and self.initial_state == "learned"
+
+        def backward(dy: Any, dstate: Any = None) -> tuple[Any, Any]:
+            dstates: tuple[Array | None, ...] = (None,) * len(states)
+            if dstate is not None:
+                dstates = self._read_state("dstate", dstate, batch)
+            if dy is not None:
+                dy = batch.check("dy", dy, self.output_size)
+            elif all(part is None for part in dstates):
+                raise ValueError("dy: expected a gradient of y, or one of the state, got neither")
+            with self._grads_lock:
+                dx, first = stack.backward(saved, dy, dstates)
+                if stack is not self._stack:
+                    self._add_grads(stack)
+                if learned:
+                    self._add_initial_grads(first)
+            return dx, self._state_form(first)
+
+        return y, self._state_form(last), Backward(backward)
+
+    def trace(self, x: Any, state: Any = None, lengths: Any = None) -> dict[str, Any]:
+        """Return what every step computes, by name.
+
+        Takes what :meth:`__call__` takes, and computes the same.
+
+        Returns
+        -------
+        dict of str to container
+            Under names such as ``"h_l0"``, ``"c_l0"``, ``"i_l0"``, ``"i_l0_reverse"``: h, further
+            states and every gate of each layer and direction, in the form of x, (N, T, units), at
+            the step of x where they arose; zero in padding.
+        """
+        container, batch, states, stack = self._read(x, state, lengths)
+        _, _, saved = stack.forward(container, batch, states, True)
+        assert saved is not None
+        return stack.trace(saved)
+
+    # --- serving ---------------------------------------------------------------------------------
+
+    def prepare(self) -> Self:
+        """Make parameters read-only and pack them once, so that calls need not look for changes."""
+        self._prepared = True
+        for value in self.params.values():
+            value.flags.writeable = False
+        for directions in self._stack.weights:
+            for weights in directions:
+                recurrence.prepare(weights)
+        return self
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Return a :class:`~fastrnn.streams.Stream` of ``batch_size`` sequences.
+
+        Raises
+        ------
+        ValueError
+            If the layer is bidirectional: its reverse direction begins at the end.
+        """
+        if self.bidirectional:
+            raise ValueError("bidirectional: a stream needs a layer of one direction, got both")
+        return Stream(self._snapshot, batch_size)
+
+    def _snapshot(self) -> Snapshot:
+        stack = self._stack
+        if not self._prepared:
+            stack = Stack([[_frozen(weights) for weights in layer] for layer in stack.weights])
+        return Snapshot(stack, self._initial_rows(), self.dtype)
+
+    # --- state -----------------------------------------------------------------------------------
+
+    def _passes(self) -> list[str]:
+        """The endings of all parameters' names, in the order of the states' first axis."""
+        return [suffix(k, d) for k in range(self.num_layers) for d in range(self.num_directions)]
+
+    def _initial_rows(self) -> tuple[np.ndarray, ...]:
+        """Every initial state of one sequence: (L*dirs, width) for each of the cell's states."""
+        rng = np.random.default_rng([self.random_state, 1])  # not the parameters' own numbers
+        rows = []
+        for name in self.cell.states:
+            shape = (len(self._passes()), self._state_width(name))
+            if self.initial_state == "learned":
+                rows.append(np.stack([self.params[f"{name}0_{end}"] for end in self._passes()]))
+            elif self.initial_state == "normal":
+                rows.append((NORMAL_SCALE * rng.standard_normal(shape)).astype(self.dtype))
+            else:
+                rows.append(np.zeros(shape, self.dtype))
+        return tuple(rows)
+
+    def _add_initial_grads(self, first: tuple[Array, ...]) -> None:
+        """Add the gradients of learned initial states, which all sequences share."""
+        for name, gradient in zip(self.cell.states, first, strict=True):
+            for k, end in enumerate(self._passes()):
+                self.grads[f"{name}0_{end}"][...] += to_host(gradient)[k].sum(axis=0)
+
+    def _read(
+        self, x: Any, state: Any, lengths: Any
+    ) -> tuple[Container, Batch, tuple[Array, ...], Stack]:
+        """Check a call's arguments; return them with the stack that runs them, beside x."""
+        container, batch = Batch.read(x, lengths, self.input_size, self.dtype)
+        if state is not None:
+            states = self._read_state("state", state, batch)
+        else:
+            N = batch.rows.N
+            states = tuple(np.repeat(rows[:, None, :], N, axis=1) for rows in self._initial_rows())
+        if batch.xp is np:
+            return container, batch, states, self._stack
+        like = container[0] if batch.is_list else container
+        stack = Stack([[_beside(one, like) for one in layer] for layer in self._stack.weights])
+        return container, batch, tuple(beside(s, like) for s in states), stack
+
+    def _read_state(self, name: str, state: Any, batch: Batch) -> tuple[Array, ...]:
+        """Return a state's arrays, or its gradient's, which may be None, contiguous."""
+        names = self.cell.states
+        parts = (state,) if len(names) == 1 else state
+        if not isinstance(parts, list | tuple) or len(parts) != len(names):
+            raise ValueError(
+                f"{name}: expected {len(names)} arrays ({', '.join(names)}), got {describe(state)}"
+            )
+        read: list[Array] = []
+        for label, part in zip(names, parts, strict=True):
+            if part is None and name == "dstate":
+                read.append(None)
+                continue
+            shape = (len(self._passes()), batch.rows.N, self._state_width(label))
+            called = name if len(names) == 1 else f"{name} ({label})"
+            value = read_array(called, part, batch.xp, self.dtype, shape, "(L*dirs, N, units)")
+            read.append(np.ascontiguousarray(value) if batch.xp is np else value)
+        return tuple(read)
+
+    def _state_form(self, states: tuple[Array, ...]) -> Any:
+        return states if len(states) > 1 else states[0]
+
+    def _add_grads(self, stack: Stack) -> None:
+        """Add the gradients found beside another kind of array to the layer's own."""
+        for mine, theirs in zip(self._stack.weights, stack.weights, strict=True):
+            for own, other in zip(mine, theirs, strict=True):
+                for name, grad in other.grads.items():
+                    own.grads[name] += to_host(grad)
+
+    # --- copies ----------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "config": self.config(),
+            "params": dict(self.params),
+            "grads": dict(self.grads),
+            "call_count": self._call_count,
+            "prepared": self._prepared,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["config"])  # type: ignore[misc]
+        for name in self.params:
+            self.params[name][...] = state["params"][name]
+            self.grads[name][...] = state["grads"][name]
+        self._call_count = state["call_count"]
+        if state["prepared"]:
+            self.prepare()
+
+
+def _seed(random_state: Any) -> int:
+    """The integer behind a random state."""
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        return check_int("random_state", random_state, 0)
+    return int(check_random_state("random_state", random_state).integers(2**63))
+
+
+def _frozen(weights: Weights) -> Weights:
+    """A copy of weights, prepared for serving."""
+    copy = Weights(weights.cell, {name: value.copy() for name, value in weights.params.items()})
+    recurrence.prepare(copy)
+    return copy
+
+
+def _beside(weights: Weights, like: Array) -> Weights:
+    """A copy of weights beside an array of another namespace, with gradients of zero."""
+    return Weights(
+        weights.cell,
+        {name: beside(value, like) for name, value in weights.params.items()},
+        {name: beside(np.zeros_like(value), like) for name, value in weights.params.items()},
+    )
+
+
+def _make_read_only(container: Container) -> None:
+    for array in container if isinstance(container, list) else [container]:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False

@@ -1,0 +1,207 @@
+"""Streams: a recurrent layer served step by step, its state carried from call to call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrnn.batches import Batch, read_array
+from fastrnn.checks import as_index_array, check_int, check_shape, describe
+from fastrnn.rows import Rows
+from fastrnn.stack import Stack
+
+__all__ = ["Snapshot", "Stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A layer as it was at one moment: nothing in it changes when the layer's parameters do.
+
+    Parameters
+    ----------
+    stack : Stack
+        With weights of its own.
+    initial : tuple of array (L, S), (L, H), ...
+        The initial state of a sequence, for each of the cell's states.
+    dtype : dtype
+        Of both.
+    """
+
+    stack: Stack
+    initial: tuple[np.ndarray, ...]
+    dtype: np.dtype
+
+
+class Stream:
+    """Sequences that arrive step by step.
+
+    Made by :meth:`fastrnn.LSTM.stream` and its like. A stream serves a snapshot of the layer's
+    parameters; :meth:`reload` takes a new one. What it answers has the same bits as one call of the
+    layer on the whole sequences. One stream belongs to one thread at a time.
+    """
+
+    def __init__(self, take_snapshot: Callable[[], Snapshot], batch_size: int = 1) -> None:
+        self._take_snapshot = take_snapshot
+        self._snapshot = take_snapshot()
+        self._batch_size = check_int("batch_size", batch_size, 0)
+        self._batches: dict[int, Batch] = {}
+        self._state = self._initial(self._batch_size)
+
+    # --- serving ---------------------------------------------------------------------------------
+
+    def step(self, x_t: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """Advance every sequence by one step.
+
+        Parameters
+        ----------
+        x_t : array (N, D)
+            The step's input.
+        out : array (N, S), optional
+            Where to write the output; of the layer's dtype. May be ``x_t`` itself.
+
+        Returns
+        -------
+        array (N, S)
+            h after this step; ``out`` if it was given.
+        """
+        N, D, S = self._batch_size, self._input_size, self._output_size
+        x = read_array("x_t", x_t, np, self._snapshot.dtype, (N, D), "(N, D)")
+        if out is None:
+            return self._advance(x[:, None, :]).reshape(N, S)
+        self._check_out(out)
+        if out.flags.c_contiguous and out.flags.aligned and not np.may_share_memory(out, x):
+            self._advance(x[:, None, :], out[:, None, :])
+        else:  # kernels write while they read
+            out[...] = self._advance(x[:, None, :])[:, 0, :]
+        return out
+
+    def push(self, chunk: Any) -> np.ndarray:
+        """Advance every sequence by the steps of a chunk.
+
+        Parameters
+        ----------
+        chunk : array (N, t, D)
+            The next t steps; t may be 0.
+
+        Returns
+        -------
+        array (N, t, S)
+            h after each of them.
+        """
+        shape = (self._batch_size, None, self._input_size)
+        x = read_array("chunk", chunk, np, self._snapshot.dtype, shape, "(N, t, D)")
+        return self._advance(x)
+
+    def _advance(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        stack, batch = self._snapshot.stack, self._batch(x.shape[1])
+        result: np.ndarray
+        result, self._state, _ = stack.forward(x, batch, self._state, y=y)
+        return result
+
+    def _batch(self, T: int) -> Batch:
+        batch = self._batches.get(T)
+        if batch is None:
+            rows = Rows(np.full(self._batch_size, T, dtype=np.int64), T)
+            batch = Batch(rows, False, np, self._snapshot.dtype)
+            if len(self._batches) < 16:  # chunks of ever new lengths must not fill memory
+                self._batches[T] = batch
+        return batch
+
+    def _check_out(self, out: Any) -> None:
+        dtype = self._snapshot.dtype
+        if not isinstance(out, np.ndarray) or out.dtype != dtype:
+            raise TypeError(f"out: expected an array of {dtype}, got {describe(out)}")
+        check_shape("out", out, (self._batch_size, self._output_size), "(N, units)")
+        if not out.flags.writeable:
+            raise ValueError("out: expected an array that can be written, got a read-only one")
+
+    # --- state -----------------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        """Number of sequences N."""
+        return self._batch_size
+
+    @property
+    def state(self) -> Any:
+        """The state, a copy in the layer's form: (h, c) for LSTM, else h; each (L, N, units)."""
+        parts = tuple(s.copy() for s in self._state)
+        return parts if len(parts) > 1 else parts[0]
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        n_states = len(self._state)
+        parts = (state,) if n_states == 1 else state
+        if not isinstance(parts, list | tuple) or len(parts) != n_states:
+            raise ValueError(f"state: expected {n_states} arrays (h, c), got {describe(state)}")
+        self._state = tuple(
+            np.array(
+                read_array("state", part, np, self._snapshot.dtype, own.shape, "(L, N, units)")
+            )
+            for part, own in zip(parts, self._state, strict=True)
+        )
+
+    def reset(self, rows: Any = None) -> None:
+        """Return sequences to the initial state.
+
+        Parameters
+        ----------
+        rows : int, array of int, or boolean mask (N,), optional
+            Which; all by default.
+        """
+        chosen = np.ones(self._batch_size, dtype=bool) if rows is None else self._mask(rows)
+        for state, initial in zip(self._state, self._snapshot.initial, strict=True):
+            state[:, chosen, :] = initial[:, None, :]
+
+    def add(self, n: int = 1) -> np.ndarray:
+        """Append n sequences in the initial state; return their indices."""
+        fresh = self._initial(check_int("n", n, 0))
+        self._state = tuple(
+            np.concatenate(both, axis=1) for both in zip(self._state, fresh, strict=True)
+        )
+        self._resize(self._batch_size + n)
+        return np.arange(self._batch_size - n, self._batch_size)
+
+    def drop(self, rows: Any) -> None:
+        """Remove sequences; those after them move up.
+
+        Parameters
+        ----------
+        rows : int, array of int, or boolean mask (N,)
+            Which.
+        """
+        kept = ~self._mask(rows)
+        self._state = tuple(np.ascontiguousarray(s[:, kept, :]) for s in self._state)
+        self._resize(int(kept.sum()))
+
+    def reload(self) -> None:
+        """Take a new snapshot of the layer's parameters; the state stays."""
+        self._snapshot = self._take_snapshot()
+
+    def _resize(self, N: int) -> None:
+        self._batch_size = N
+        self._batches.clear()
+
+    def _initial(self, N: int) -> tuple[np.ndarray, ...]:
+        return tuple(np.repeat(s[:, None, :], N, axis=1) for s in self._snapshot.initial)
+
+    def _mask(self, rows: Any) -> np.ndarray:
+        N = self._batch_size
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            check_shape("rows", rows, (N,))
+            return rows
+        mask = np.zeros(N, dtype=bool)
+        mask[as_index_array("rows", np.atleast_1d(rows), N, what="sequences")] = True
+        return mask
+
+    @property
+    def _input_size(self) -> int:
+        return int(self._snapshot.stack.weights[0][0].params["weight_ih"].shape[1])
+
+    @property
+    def _output_size(self) -> int:
+        return self._snapshot.stack.weights[0][0].state_size
