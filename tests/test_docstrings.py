@@ -30,7 +30,7 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_there_are_examples() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
     examples = [test.examples for name in NAMES for test in finder.find(load(name))]
-    assert sum(map(len, examples)) > 10
+    assert sum(map(len, examples)) >= 5
 
 
 @pytest.mark.parametrize("name", fastrnn.__all__)
