@@ -1,0 +1,32 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastrnn._weights import Weights
+from fastrnn.rows import Rows
+
+class Walk:
+    weights: Weights
+    rows: Rows
+    def __init__(
+        self,
+        weights: Weights,
+        x: Any,
+        y: Any,
+        rows: Rows,
+        state: tuple[NDArray[Any], ...],
+        reverse: bool,
+        mask: NDArray[Any] | None,
+        keep: bool,
+    ) -> None: ...
+    def final_state(self) -> tuple[NDArray[Any], ...]: ...
+    def gates(self) -> NDArray[Any]: ...
+    def cells(self) -> NDArray[Any]: ...
+
+def forward(walks: list[Walk]) -> None: ...
+def backward(
+    walks: list[Walk],
+    dy: list[Any],
+    dstate: list[tuple[NDArray[Any] | None, ...] | None],
+    dx: Any,
+) -> list[tuple[NDArray[Any], ...]]: ...
