@@ -150,7 +150,7 @@ def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Fo
     name : str
         The argument's name.
     x : array (..., width), or list of arrays (T_i, width)
-        Without `width` the shapes are (...) and (T_i,).
+        Without `width` the shapes are (...) and (T_i,), and a flat list of numbers is one array.
     width : int or None
         The size of the last axis.
     dtype : dtype
@@ -163,7 +163,7 @@ def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Fo
     form : Form
     """
     tail: tuple[int, ...] = () if width is None else (width,)
-    if isinstance(x, (list, tuple)):
+    if isinstance(x, (list, tuple)) and not (width is None and x and np.ndim(x[0]) == 0):
         axes = "(T,)" if width is None else "(T, D)"
         items = [
             as_real_array(f"{name}[{i}]", item, dtype, ndim=1 + len(tail), axes=axes)

@@ -1,0 +1,500 @@
+"""Losses with their gradients: each gives ``(loss, gradient)`` in one call.
+
+All take `weight` and `reduction` in the same way. With l_i the loss of element i and w_i its weight
+(1 where none is given), the loss is
+
+* ``"mean"``: sum(w_i l_i) / sum(w_i), and 0 with a gradient of 0 where the weights sum to 0, as
+  in a batch of nothing but padding;
+* ``"sum"``: sum(w_i l_i);
+* ``"none"``: each w_i l_i by itself, float64 in the form of the elements; the gradient is that of
+  their sum.
+
+An element of weight 0 is excluded: its target may be anything, its prediction too, NaN included,
+and its gradient is 0. Losses are summed in float64 whatever the dtype, and are Python floats;
+gradients have the dtype and the form (array or list) of the predictions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import (
+    Array,
+    as_index_array,
+    as_real_array,
+    check_option,
+    check_real,
+    describe,
+    namespace,
+)
+from fastrnn.modules import Linear, add_gradients
+from fastrnn.parameters import Backward, Form, beside, flatten, flatten_indices, to_host
+
+__all__ = [
+    "absolute_error",
+    "binary_cross_entropy",
+    "huber",
+    "linear_cross_entropy",
+    "softmax_cross_entropy",
+    "squared_error",
+]
+
+REDUCTIONS = ("mean", "sum", "none")
+
+# Rows that `linear_cross_entropy` computes at a time: each chunk reads and writes the gradient of
+# the whole weight, so there are at least 512; more while a chunk's logits are few.
+CHUNK_ROWS = 512
+CHUNK_LOGITS = 2**20
+
+
+# Softmax cross entropy
+
+
+def softmax_cross_entropy(
+    logits: Any, targets: Any, weight: Any = None, *, reduction: str = "mean", out: Any = None
+) -> tuple[Any, Any]:
+    """Cross entropy of softmax(logits) with one class per row: l = log(sum_j exp(z_j)) - z_target.
+
+    The gradient is softmax(z) minus one at the target. The largest logit is subtracted first, so
+    that logits of any size are fine. A logit of -inf is a class of probability 0, and a loss of
+    +inf if it is the target; rows with +inf, NaN, or nothing but -inf have the loss NaN.
+
+    Parameters
+    ----------
+    logits : array (..., K), or list of arrays (T_i, K)
+    targets : array of int (...), or list of arrays (T_i,)
+        Classes in [0, K), one for each row.
+    weight : array (...), or list of arrays (T_i,), optional
+        Not negative. Rows of weight 0 are excluded, whatever target they have.
+    reduction : {"mean", "sum", "none"}
+    out : array, optional
+        Where to write the gradient: an array like `logits`, or `logits` itself.
+
+    Returns
+    -------
+    loss : float, or array (...) with ``reduction="none"``
+    dlogits : as `logits`
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a target of nonzero weight is out of range.
+    TypeError
+        If `targets` are not integers or `logits` not real.
+    """
+    check_option("reduction", reduction, REDUCTIONS)
+    classes = _last_size("logits", logits)
+    rows, form = flatten("logits", logits, classes, None)
+    target_rows, weight_rows = _targets(targets, weight, form, rows, classes, "logits")
+    scale = _scale(weight_rows, int(rows.shape[0]), reduction)
+    loss, grad = cross_entropy_rows(rows, target_rows, weight_rows, scale, _out(out, logits))
+    return _reduce(loss, weight_rows, scale, reduction, form), form.restore(grad)
+
+
+def _last_size(name: str, x: Any) -> int:
+    """The number of classes, the size of the last axis of an array or of each array of a list."""
+    first = x[0] if isinstance(x, (list, tuple)) and len(x) else x
+    shape = np.shape(first)
+    if not shape:
+        raise ValueError(f"{name}: expected shape (..., K), got {tuple(shape)}")
+    if isinstance(x, (list, tuple)) and not len(x):
+        return 1
+    return int(shape[-1])
+
+
+def _out(out: Any, like: Any) -> np.ndarray | None:
+    """Rows of `out`, which must be an array that a kernel can write where `like` has elements."""
+    if out is None:
+        return None
+    if not isinstance(out, np.ndarray) or not isinstance(like, np.ndarray):
+        raise TypeError(f"out: expected a NumPy array beside one of logits, got {describe(out)}")
+    if out.shape != like.shape or out.dtype != like.dtype:
+        raise ValueError(
+            f"out: expected shape {like.shape} and dtype {like.dtype}, "
+            f"got {out.shape} and {out.dtype}"
+        )
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+        raise ValueError("out: expected a writable array in C order, got another")
+    return out.reshape((-1, out.shape[-1])) if out.size else None
+
+
+def _targets(
+    targets: Any, weight: Any, form: Form, rows: Array, classes: int, beside_what: str
+) -> tuple[Array, np.ndarray | None]:
+    """The targets (rows,), int64 and in range where they count, and the weights (rows,) or None."""
+    flat, own = flatten_indices("targets", targets)
+    if own.shape != form.shape or own.lengths != form.lengths:
+        wanted = form.shape if form.lengths is None else f"a list of {len(form.lengths)} arrays"
+        got = own.shape if own.lengths is None else f"a list of {len(own.lengths)} arrays"
+        if own.lengths is not None and form.lengths is not None:
+            wanted, got = f"arrays of lengths {form.lengths}", f"{own.lengths}"
+        raise ValueError(
+            f"targets: expected shape {wanted}, one for each row of {beside_what}, got {got}"
+        )
+    weights = _weights(weight, form)
+    if weights is None:
+        flat = as_index_array("targets", flat, classes, what="classes")
+        return (flat if namespace(flat) is namespace(rows) else beside(to_host(flat), rows)), None
+    host = to_host(flat)
+    used = weights != 0
+    checked = as_index_array("targets", host[used], classes, what="classes")
+    host = np.zeros(host.shape, np.int64)
+    host[used] = checked
+    return beside(host, rows), weights
+
+
+def _weights(weight: Any, form: Form) -> np.ndarray | None:
+    """The weights (rows,) as float64 in host memory."""
+    if weight is None:
+        return None
+    weights = to_host(form.flatten("weight", weight, None, np.float64))
+    _check_weights(weights)
+    return weights
+
+
+def _check_weights(weights: np.ndarray) -> None:
+    if weights.size and not (weights.min() >= 0 and weights.max() < np.inf):
+        bad = weights[~((weights >= 0) & (weights < np.inf))].flat[0]
+        raise ValueError(f"weight: expected finite numbers of at least 0, got {bad}")
+
+
+def _scale(weights: np.ndarray | None, count: int, reduction: str) -> float:
+    """What the weighted losses are multiplied by."""
+    if reduction != "mean":
+        return 1.0
+    total = float(count) if weights is None else float(weights.sum())
+    return 1.0 / total if total else 0.0
+
+
+def _reduce(
+    loss: np.ndarray, weights: np.ndarray | None, scale: float, reduction: str, form: Form
+) -> Any:
+    """Losses (rows,), zero where they are excluded, as `reduction` says."""
+    if weights is not None:
+        loss = loss * weights
+    if reduction == "none":
+        return form.restore(loss)
+    return float(loss.sum()) * scale
+
+
+def cross_entropy_rows(
+    rows: Array,
+    targets: Array,
+    weights: np.ndarray | None,
+    scale: float,
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, Array]:
+    """Each row's unweighted loss, float64 in host memory, and scale * weight times its gradient."""
+    xp = namespace(rows)
+    count, classes = (int(n) for n in rows.shape)
+    if not rows.shape[0] or not classes:
+        return np.zeros(count), rows if out is None else out
+    with np.errstate(all="ignore"):  # NaN and infinity: defined above
+        shifted = rows - xp.max(rows, axis=1)[:, None]
+        exps = xp.exp(shifted)
+        total = xp.sum(exps, axis=1)
+        flat = xp.arange(count) * classes + targets
+        picked = xp.take(xp.reshape(shifted, (-1,)), flat, axis=0)
+        loss = to_host(xp.log(total)).astype(np.float64) - to_host(picked)
+        share = exps / total[:, None]
+    # A comparison per element, as the array standard has no way to subtract at given places.
+    grad = xp.where(xp.arange(classes)[None, :] == targets[:, None], share - 1, share)
+    if weights is None:
+        grad = grad * scale
+    else:
+        loss = np.where(weights != 0, loss, 0.0)
+        factor = beside((weights * scale).astype(to_host(rows[:0, :]).dtype), rows)[:, None]
+        grad = xp.where(factor != 0, grad * factor, xp.zeros_like(grad))
+    if out is not None:
+        out[...] = grad
+        return loss, out
+    return loss, grad
+
+
+def linear_cross_entropy(
+    linear: Linear,
+    x: Any,
+    targets: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    *,
+    gradient: bool = True,
+) -> tuple[Any, Backward | None]:
+    """`softmax_cross_entropy` of ``linear(x)`` without ever holding all logits.
+
+    It walks the rows in chunks of at least 512 whose logits are overwritten by the next chunk's.
+    With `gradient` the gradients of x and of the parameters are computed on the way, while the
+    chunk's logits are there: three products, as many as a training step needs at least, and room
+    for a second gradient of the weight until ``backward`` adds it. Keeping only each row's
+    log(sum(exp)) would save that room but compute all logits again, a fourth product. For a loss
+    alone say ``gradient=False``: one product.
+
+    Parameters
+    ----------
+    linear : Linear
+        The layer that gives the logits.
+    x : array (..., in_features), or list of arrays (T_i, in_features)
+    targets, weight
+        As for `softmax_cross_entropy`.
+    reduction : {"mean", "sum", "none"}
+        ``"none"`` only with ``gradient=False``.
+    gradient : bool
+        Whether ``backward`` will be called.
+
+    Returns
+    -------
+    loss : float, or array (...) with ``reduction="none"``
+    backward : callable or None
+        ``backward(dloss=1.0) -> dx`` adds dloss times the gradients into ``linear.grads``.
+    """
+    if not isinstance(linear, Linear):
+        raise TypeError(f"linear: expected a Linear layer, got {describe(linear)}")
+    check_option("reduction", reduction, REDUCTIONS[:2] if gradient else REDUCTIONS)
+    rows, form = flatten("x", x, linear.in_features, linear.dtype)
+    classes = linear.out_features
+    target_rows, weights = _targets(targets, weight, form, rows, classes, "x")
+    count = int(rows.shape[0])
+    scale = _scale(weights, count, reduction)
+    loss = np.zeros(count)
+    # Chunks of nearly equal size, so that none is much smaller than asked for.
+    n_chunks = max(1, count // max(CHUNK_ROWS, CHUNK_LOGITS // classes))
+    ends = [count * i // n_chunks for i in range(n_chunks + 1)]
+    xp = namespace(rows)
+    buffer = dx = None
+    if xp is np:
+        most = max(b - a for a, b in itertools.pairwise(ends))
+        buffer = np.empty((most, classes), linear.dtype)
+        dx = np.empty_like(rows, order="C") if gradient else None
+    pieces: list[Array] = []
+    grads = {name: np.zeros_like(g) for name, g in linear.grads.items()} if gradient else {}
+    for first, last in itertools.pairwise(ends):
+        chunk = rows[first:last, :]
+        room = None if buffer is None else buffer[: last - first]
+        logits = linear.rows_forward(chunk, room)
+        loss[first:last], dlogits = cross_entropy_rows(
+            logits,
+            target_rows[first:last],
+            None if weights is None else weights[first:last],
+            scale,
+            room,
+        )
+        if gradient:
+            add_gradients(dlogits, chunk, grads["weight"], grads.get("bias"))
+            place = None if dx is None else dx[first:last]
+            pieces.append(linear.rows_backward(dlogits, place))
+    total = _reduce(loss, weights, scale, reduction, form)
+    if not gradient:
+        return total, None
+
+    def backward(dloss: float = 1.0) -> Any:
+        factor = check_real("dloss", dloss, finite=False)
+        for name, grad in linear.grads.items():
+            grad += grads[name] if factor == 1 else grads[name] * grad.dtype.type(factor)
+        drows = dx if dx is not None else xp.concat(pieces)
+        return form.restore(drows if factor == 1 else drows * factor)
+
+    return total, Backward(backward)
+
+
+# Losses element by element
+
+Formula = Callable[[Any, Array, Array], tuple[Array, Array]]
+
+
+def squared_error(
+    predictions: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
+) -> tuple[Any, Any]:
+    """Squared error, l = (p - t)^2.
+
+    Parameters
+    ----------
+    predictions : array of any shape, or list of arrays (T_i, D) or (T_i,)
+    targets : as `predictions`
+    weight : as `predictions`, or without their last axis, optional
+        Not negative; see the module for what weights and `reduction` do.
+    reduction : {"mean", "sum", "none"}
+
+    Returns
+    -------
+    loss : float, or as `predictions` with ``reduction="none"``
+    gradient : as `predictions`
+    """
+
+    def formula(xp: Any, p: Array, t: Array) -> tuple[Array, Array]:
+        r = p - t
+        return r * r, 2 * r
+
+    return _pointwise("predictions", predictions, targets, weight, reduction, formula)
+
+
+def absolute_error(
+    predictions: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
+) -> tuple[Any, Any]:
+    """Absolute error, l = |p - t|; the gradient is the sign of p - t, 0 where they are equal.
+
+    Parameters and results are those of `squared_error`.
+    """
+
+    def formula(xp: Any, p: Array, t: Array) -> tuple[Array, Array]:
+        r = p - t
+        return xp.abs(r), xp.sign(r)
+
+    return _pointwise("predictions", predictions, targets, weight, reduction, formula)
+
+
+def huber(
+    predictions: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    delta: float = 1.0,
+    reduction: str = "mean",
+) -> tuple[Any, Any]:
+    """Huber's loss: with r = p - t, r^2/2 where |r| <= delta, else delta (|r| - delta/2).
+
+    P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35
+    (1964). Parameters and results are otherwise those of `squared_error`.
+
+    Parameters
+    ----------
+    delta : float
+        Where the square becomes a line; above 0.
+    """
+    d = check_real("delta", delta, above=0.0)
+
+    def formula(xp: Any, p: Array, t: Array) -> tuple[Array, Array]:
+        r = p - t
+        size = xp.abs(r)
+        inside = size <= d
+        return xp.where(inside, r * r / 2, d * (size - d / 2)), xp.where(inside, r, d * xp.sign(r))
+
+    return _pointwise("predictions", predictions, targets, weight, reduction, formula)
+
+
+def binary_cross_entropy(
+    logits: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
+) -> tuple[Any, Any]:
+    """Cross entropy of s(z), the sigmoid of logits z: l = -t log s(z) - (1 - t) log(1 - s(z)).
+
+    The gradient is s(z) - t.
+
+    It takes the logits z and not the sigmoid's result, and is computed as
+    max(z, 0) - z t + log(1 + exp(-|z|)), which no logit is too large for.
+
+    Parameters
+    ----------
+    logits : array of any shape, or list of arrays (T_i, D) or (T_i,)
+    targets : as `logits`
+        Probabilities: in [0, 1] wherever the weight is not 0.
+    weight, reduction
+        As for `squared_error`.
+
+    Returns
+    -------
+    loss : float, or as `logits` with ``reduction="none"``
+    gradient : as `logits`
+    """
+
+    def formula(xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        small = xp.exp(-xp.abs(z))  # in (0, 1]
+        sigmoid = xp.where(z >= 0, 1 / (1 + small), small / (1 + small))
+        above = xp.where(z > 0, z, xp.zeros_like(z))
+        # 0 * inf must not spoil an infinite logit whose target is sure
+        product = xp.where(t == 0, xp.zeros_like(z), z * t)
+        rest = xp.where(above == product, xp.zeros_like(z), above - product)
+        return rest + xp.log1p(small), sigmoid - t
+
+    return _pointwise("logits", logits, targets, weight, reduction, formula, probabilities=True)
+
+
+def _pointwise(
+    name: str,
+    predictions: Any,
+    targets: Any,
+    weight: Any,
+    reduction: str,
+    formula: Formula,
+    probabilities: bool = False,
+) -> tuple[Any, Any]:
+    """What these losses share; `formula` gives the loss and gradient of each element in float64."""
+    check_option("reduction", reduction, REDUCTIONS)
+    p, form = _elements(name, predictions)
+    t, other = _elements("targets", targets)
+    if (t.shape, other) != (p.shape, form):
+        raise ValueError(
+            f"targets: expected {_form_text(p, form)} as {name} have, got {_form_text(t, other)}"
+        )
+    xp = namespace(p)
+    dtype = p.dtype
+    p, t = (as_real_array(name, beside(_host_unless(a, xp), p), np.float64) for a in (p, t))
+    w = None if weight is None else beside(_element_weights(weight, p, form, name), p)
+    if probabilities:
+        _check_probabilities(t if w is None else t[w != 0])
+    scale = 1.0
+    if reduction == "mean":
+        total = float(math.prod(p.shape) if w is None else xp.sum(w))
+        scale = 1.0 / total if total else 0.0
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity: defined above
+        loss, grad = formula(xp, p, t)
+        if w is None:
+            grad = grad * scale
+        else:
+            # Not only a product: what is excluded may be NaN.
+            loss = xp.where(w != 0, loss * w, xp.zeros_like(loss))
+            grad = xp.where(w != 0, grad * (w * scale), xp.zeros_like(grad))
+    grad = _like_elements(as_real_array("gradient", grad, dtype), form)
+    if reduction == "none":
+        return _like_elements(loss, form), grad
+    return float(xp.sum(loss)) * scale, grad
+
+
+def _elements(name: str, x: Any) -> tuple[Array, list[int] | None]:
+    """An array as it is, or a list's rows and their numbers."""
+    if not isinstance(x, (list, tuple)) or not x or not np.ndim(x[0]):
+        return as_real_array(name, x), None
+    one = np.ndim(x[0]) == 1
+    rows, form = flatten(name, x, None if one else int(np.shape(x[0])[-1]), None)
+    assert form.lengths is not None
+    return rows, list(form.lengths)
+
+
+def _like_elements(array: Array, lengths: list[int] | None) -> Any:
+    return array if lengths is None else Form(None, lengths).restore(array)
+
+
+def _form_text(array: Array, lengths: list[int] | None) -> str:
+    if lengths is None:
+        return f"shape {tuple(array.shape)}"
+    tail = "".join(f", {n}" for n in array.shape[1:])
+    return f"a list of {len(lengths)} arrays of {array.shape[0]} steps (total{tail})"
+
+
+def _host_unless(array: Array, xp: Any) -> Array:
+    return array if namespace(array) is xp else to_host(array)
+
+
+def _element_weights(weight: Any, p: Array, form: list[int] | None, name: str) -> np.ndarray:
+    """Weights of the predictions' shape, in host memory."""
+    w, other = _elements("weight", weight)
+    w = as_real_array("weight", to_host(w), np.float64)
+    shape = tuple(p.shape)
+    if other != form or w.shape not in (shape, shape[:-1]):
+        raise ValueError(
+            f"weight: expected {_form_text(p, form)} as {name} have, or that without the last "
+            f"axis, got {_form_text(w, other)}"
+        )
+    _check_weights(w)
+    return np.array(np.broadcast_to(w if w.shape == shape else w[..., None], shape))
+
+
+def _check_probabilities(t: Array) -> None:
+    xp = namespace(t)
+    if math.prod(t.shape) and not bool(xp.all((t >= 0) & (t <= 1))):
+        host = to_host(t)
+        bad = host[~((host >= 0) & (host <= 1))].flat[0]
+        raise ValueError(f"targets: expected probabilities in [0, 1], got {bad}")

@@ -1,0 +1,381 @@
+"""Optimizers, which work in place on the parameters of layers, and clipping by the global norm.
+
+With p a parameter, g its gradient, t the number of the step from 1 on, all operations element by
+element:
+
+=========  =======================================================================================
+SGD        v = momentum v + g;  p -= learning_rate v            (Nesterov: p -= learning_rate (g +
+           momentum v))
+Adam       m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;
+           p -= learning_rate / (1 - beta_1^t) m / (sqrt(v) / sqrt(1 - beta_2^t) + epsilon)
+AdamW      p -= learning_rate weight_decay p, then as Adam
+RMSprop    v = decay v + (1 - decay) g^2;  p -= learning_rate g / (sqrt(v) + epsilon)
+Adagrad    v = v + g^2;  p -= learning_rate g / (sqrt(v) + epsilon)
+=========  =======================================================================================
+
+`weight_decay` of all but AdamW first adds weight_decay p to g, the gradient of
+weight_decay |p|^2 / 2.
+
+Sources: I. Sutskever et al., "On the importance of initialization and momentum in deep learning",
+ICML 2013, with the learning rate outside of v as in PyTorch; D. P. Kingma and J. Ba, "Adam",
+arXiv:1412.6980; I. Loshchilov and F. Hutter, "Decoupled weight decay regularization",
+arXiv:1711.05101; T. Tieleman and G. Hinton, "Lecture 6.5, rmsprop", Coursera 2012; J. Duchi et al.,
+"Adaptive subgradient methods", JMLR 12 (2011).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import Array, as_array, check_bool, check_int, check_real, describe, namespace
+from fastrnn.parameters import check_layers, to_host
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
+
+
+class Optimizer:
+    """What all optimizers share: the layers, the learning rate, and state beside each parameter.
+
+    Parameters
+    ----------
+    layers : list of layers, or one layer
+        Anything with ``params`` and ``grads``; each layer once.
+    learning_rate : float
+        At least 0. May be written between steps.
+    weight_decay : float
+        At least 0.
+
+    Attributes
+    ----------
+    steps : int
+        How many steps have been made.
+    """
+
+    _state_names: tuple[str, ...] = ()
+
+    def __init__(self, layers: Any, learning_rate: float, weight_decay: float = 0.0) -> None:
+        self.layers = check_layers("layers", layers)
+        self.learning_rate = learning_rate
+        self.weight_decay = check_real("weight_decay", weight_decay, minimum=0.0)
+        self.steps = 0
+        self._pairs: list[tuple[str, Array, Array]] = [
+            (f"{i}.{name}", param, layer.grads[name])
+            for i, layer in enumerate(self.layers)
+            for name, param in layer.params.items()
+        ]
+        self._state = {
+            name: {kind: self._start(kind, param) for kind in self._state_names}
+            for name, param, _ in self._pairs
+        }
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = check_real("learning_rate", value, minimum=0.0)
+
+    def zero_grad(self) -> None:
+        """Set the gradients of all layers to zero."""
+        for layer in self.layers:
+            layer.zero_grad()
+
+    def step(self) -> None:
+        """Change all parameters once, by the gradients as they are.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is read-only, as after ``layer.prepare()``; then none has changed.
+        """
+        for name, param, _ in self._pairs:
+            if isinstance(param, np.ndarray) and not param.flags.writeable:
+                raise ValueError(
+                    f"layers: expected parameters that can be written, got {name} read-only"
+                )
+        self.steps += 1
+        for name, param, grad in self._pairs:
+            if param.size:
+                self._update(param, grad, self._state[name])
+
+    def _start(self, kind: str, param: Array) -> Array:
+        return namespace(param).zeros_like(param)
+
+    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
+        raise NotImplementedError
+
+    def _decayed(self, p: Array, g: Array) -> Array:
+        return g + self.weight_decay * p if self.weight_decay else g
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all that the next step depends on but the parameters, by name, in host memory.
+
+        ``steps`` and ``learning_rate`` are arrays without dimensions; the others have the names
+        ``"<kind>.<number of the layer>.<parameter>"``, e.g. ``"velocity.0.weight_ih_l0"``.
+        """
+        saved = {
+            "steps": np.array(self.steps, np.int64),
+            "learning_rate": np.array(self.learning_rate, np.float64),
+        }
+        for name, state in self._state.items():
+            for kind, array in state.items():
+                saved[f"{kind}.{name}"] = np.array(to_host(array))
+        return saved
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go back to what `state_dict` has returned.
+
+        Raises
+        ------
+        ValueError
+            If names, shapes or dtypes are others than this optimizer's; then nothing has changed.
+        """
+        wanted = self.state_dict()
+        if set(state_dict) != set(wanted):
+            missing, unknown = set(wanted) - set(state_dict), set(state_dict) - set(wanted)
+            raise ValueError(
+                f"state_dict: expected the names of {type(self).__name__}'s state, got "
+                f"{sorted(map(str, unknown))[:3]} too many and {sorted(missing)[:3]} missing"
+            )
+        given = {name: as_array(name, value) for name, value in state_dict.items()}
+        for name, array in wanted.items():
+            got = given[name]
+            if got.shape != array.shape or (array.ndim and got.dtype != array.dtype):
+                raise ValueError(
+                    f"state_dict[{name!r}]: expected shape {array.shape} and dtype {array.dtype}, "
+                    f"got {describe(got)}"
+                )
+        steps = check_int("state_dict['steps']", given["steps"][()], 0)
+        rate = check_real("state_dict['learning_rate']", given["learning_rate"][()], minimum=0.0)
+        self.steps, self.learning_rate = steps, rate
+        for name, state in self._state.items():
+            for kind, array in state.items():
+                array[...] = namespace(array).asarray(given[f"{kind}.{name}"])
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum.
+
+    Parameters
+    ----------
+    layers, learning_rate, weight_decay
+        As for `Optimizer`.
+    momentum : float
+        In [0, 1): how much of the velocity stays from step to step.
+    nesterov : bool
+        Whether the step goes from where the velocity will have led.
+    """
+
+    def __init__(
+        self,
+        layers: Any,
+        learning_rate: float,
+        momentum: float = 0.0,
+        *,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.momentum = check_real("momentum", momentum, minimum=0.0, below=1.0)
+        self.nesterov = check_bool("nesterov", nesterov)
+        if nesterov and not momentum:
+            raise ValueError(f"nesterov: expected a momentum above 0 with it, got {momentum}")
+        self._state_names = ("velocity",) if momentum else ()
+        super().__init__(layers, learning_rate, weight_decay)
+
+    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
+        g = self._decayed(p, g)
+        if self.momentum:
+            v = state["velocity"]
+            v *= self.momentum
+            v += g
+            g = g + self.momentum * v if self.nesterov else v
+        p -= self.learning_rate * g
+
+
+class Adam(Optimizer):
+    """Steps scaled by running means of the gradient and of its square.
+
+    Parameters
+    ----------
+    layers, learning_rate, weight_decay
+        As for `Optimizer`.
+    beta_1, beta_2 : float
+        In [0, 1): how much of the means stays from step to step.
+    epsilon : float
+        Keeps the divisor away from 0.
+    """
+
+    _state_names = ("mean", "square")
+    _decoupled = False
+
+    def __init__(
+        self,
+        layers: Any,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.beta_1 = check_real("beta_1", beta_1, minimum=0.0, below=1.0)
+        self.beta_2 = check_real("beta_2", beta_2, minimum=0.0, below=1.0)
+        self.epsilon = check_real("epsilon", epsilon, minimum=0.0)
+        super().__init__(layers, learning_rate, weight_decay)
+
+    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
+        m, v = state["mean"], state["square"]
+        rate = self.learning_rate / (1 - self.beta_1**self.steps)
+        root = math.sqrt(1 - self.beta_2**self.steps)
+        if self._decoupled:
+            p *= 1 - self.learning_rate * self.weight_decay
+        else:
+            g = self._decayed(p, g)
+        m *= self.beta_1
+        m += (1 - self.beta_1) * g
+        v *= self.beta_2
+        v += (1 - self.beta_2) * (g * g)
+        p -= rate * (m / (namespace(p).sqrt(v) / root + self.epsilon))
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the parameters themselves, apart from the gradient's scaling.
+
+    Parameters are those of `Adam`, with a `weight_decay` of 0.01 unless told otherwise.
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        layers: Any,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(layers, learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay)
+
+
+class RMSprop(Optimizer):
+    """Steps scaled by a running mean of the squared gradient.
+
+    Parameters
+    ----------
+    layers, learning_rate, weight_decay
+        As for `Optimizer`.
+    decay : float
+        In [0, 1): how much of the mean stays from step to step.
+    epsilon : float
+        Keeps the divisor away from 0.
+    """
+
+    _state_names = ("square",)
+
+    def __init__(
+        self,
+        layers: Any,
+        learning_rate: float = 0.01,
+        decay: float = 0.99,
+        epsilon: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.decay = check_real("decay", decay, minimum=0.0, below=1.0)
+        self.epsilon = check_real("epsilon", epsilon, minimum=0.0)
+        super().__init__(layers, learning_rate, weight_decay)
+
+    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
+        v = state["square"]
+        g = self._decayed(p, g)
+        v *= self.decay
+        v += (1 - self.decay) * (g * g)
+        p -= self.learning_rate * (g / (namespace(p).sqrt(v) + self.epsilon))
+
+
+class Adagrad(Optimizer):
+    """Steps scaled by the sum of all squared gradients so far.
+
+    Parameters
+    ----------
+    layers, learning_rate, weight_decay
+        As for `Optimizer`.
+    epsilon : float
+        Keeps the divisor away from 0.
+    initial_accumulator : float
+        What the sum starts with.
+    """
+
+    _state_names = ("square",)
+
+    def __init__(
+        self,
+        layers: Any,
+        learning_rate: float = 0.01,
+        epsilon: float = 1e-10,
+        *,
+        initial_accumulator: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.epsilon = check_real("epsilon", epsilon, minimum=0.0)
+        self.initial_accumulator = check_real(
+            "initial_accumulator", initial_accumulator, minimum=0.0
+        )
+        super().__init__(layers, learning_rate, weight_decay)
+
+    def _start(self, kind: str, param: Array) -> Array:
+        return namespace(param).full_like(param, self.initial_accumulator)
+
+    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
+        v = state["square"]
+        g = self._decayed(p, g)
+        v += g * g
+        p -= self.learning_rate * (g / (namespace(p).sqrt(v) + self.epsilon))
+
+
+def clip_grad_norm(layers: Any, max_norm: float) -> float:
+    """Scale all gradients by min(1, max_norm / norm), norm being that of all of them as one vector.
+
+    R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks",
+    ICML 2013.
+
+    Parameters
+    ----------
+    layers : list of layers, or one layer
+        Anything with ``params`` and ``grads``.
+    max_norm : float
+        The largest norm to let through, above 0; infinity only measures.
+
+    Returns
+    -------
+    float
+        The norm before clipping, summed in float64. Where a gradient holds NaN or infinity it is
+        NaN or infinity, and the gradients are left as they are: no factor would mend them.
+    """
+    max_norm = check_real("max_norm", max_norm, above=0.0, finite=False)
+    grads = [g for layer in check_layers("layers", layers) for g in layer.grads.values() if g.size]
+    norm = math.sqrt(sum(_sum_of_squares(g, 1.0) for g in grads))
+    if norm == math.inf:  # the squares may be too large where the gradients are not
+        largest = max(float(namespace(g).max(namespace(g).abs(g))) for g in grads)
+        if largest < math.inf:
+            norm = largest * math.sqrt(sum(_sum_of_squares(g, largest) for g in grads))
+    if max_norm < norm < math.inf:
+        for grad in grads:
+            grad *= max_norm / norm
+    return norm
+
+
+def _sum_of_squares(grad: Array, unit: float) -> float:
+    """The sum of (g / unit)^2 in float64."""
+    xp = namespace(grad)
+    with np.errstate(over="ignore"):
+        wide = xp.astype(grad, xp.float64) / unit
+        return float(xp.sum(wide * wide))
