@@ -1,17 +1,29 @@
 """Recurrent neural networks for CPUs, trained and served with NumPy and SciPy alone."""
 
-from fastrnn import cells
+from fastrnn import cells, losses, metrics, optim
 from fastrnn.gradient_check import gradient_check
 from fastrnn.gradient_flow import gradient_flow
 from fastrnn.layers import GRU, LSTM, RNN, register_cell
+from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
+from fastrnn.optim import clip_grad_norm
+from fastrnn.sequential import Sequential
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Dropout",
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "Sequential",
     "cells",
+    "clip_grad_norm",
     "gradient_check",
     "gradient_flow",
+    "losses",
+    "metrics",
+    "optim",
     "register_cell",
 ]
 
