@@ -17,7 +17,11 @@
 
 #define TILE   ((size_t)FRN_SLOTS * LANES) /* a tile's row, in elements */
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__) /* it takes GCC's pragma without a word and leaves the loop as it is */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 INLINE size_t round_up(size_t n)
 {
@@ -50,15 +54,22 @@ INLINE void multiply(const int rows, const int width, real *tile, const real *co
         row[r] = a[r];
         UNROLL for (int v = 0; v < width; v++) sum[r][v] = vload(tile + r * TILE + v * LANES);
     }
-    for (size_t j = 0, at = 0; j < k; j++, at += step, w += width * LANES) {
-        V weight[FRN_SLOTS];
-        UNROLL for (int v = 0; v < width; v++) weight[v] = vload(w + v * LANES);
-        UNROLL for (int r = 0; r < rows; r++)
+    /* The elements of the rows wait in registers and the weights come one vector at a time: one
+     * register less than the other way around, which is what fits in 16 and in 32.  The loop tests
+     * at its end, or gcc keeps a second copy of the sums and spills both. */
+    if (k == 0) return;
+    size_t at = 0;
+    do {
+        V x[FRN_MR];
+        UNROLL for (int r = 0; r < rows; r++) x[r] = vset1(row[r][at]);
+        UNROLL for (int v = 0; v < width; v++)
         {
-            const V x = vset1(row[r][at]);
-            UNROLL for (int v = 0; v < width; v++) sum[r][v] = vfma(x, weight[v], sum[r][v]);
+            const V weight = vload(w + v * LANES);
+            UNROLL for (int r = 0; r < rows; r++) sum[r][v] = vfma(x[r], weight, sum[r][v]);
         }
-    }
+        at += step;
+        w += width * LANES;
+    } while (--k);
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < width; v++)
         vstore(tile + r * TILE + v * LANES, sum[r][v]);
 }

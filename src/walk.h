@@ -46,13 +46,21 @@ enum { STEP_ARRAYS = 14 };
 
 static void carve_step(void **scratch, size_t rows, step_arrays *s)
 {
-    void ***const all[STEP_ARRAYS] = {
-        (void ***)&s->z,    (void ***)&s->z_next,  (void ***)&s->c,      (void ***)&s->h,
-        (void ***)&s->kept, (void ***)&s->masked,  (void ***)&s->dh,     (void ***)&s->dc,
-        (void ***)&s->dp,   (void ***)&s->h_prev,  (void ***)&s->c_prev, (void ***)&s->mask,
-        (void ***)&s->dy,   (void ***)&s->operand,
-    };
-    for (int i = 0; i < STEP_ARRAYS; i++) *all[i] = carve(scratch, rows * sizeof(void *));
+    const size_t bytes = rows * sizeof(void *);
+    s->z = carve(scratch, bytes);
+    s->z_next = carve(scratch, bytes);
+    s->c = carve(scratch, bytes);
+    s->h = carve(scratch, bytes);
+    s->kept = carve(scratch, bytes);
+    s->masked = carve(scratch, bytes);
+    s->dh = carve(scratch, bytes);
+    s->dc = carve(scratch, bytes);
+    s->dp = carve(scratch, bytes);
+    s->h_prev = carve(scratch, bytes);
+    s->c_prev = carve(scratch, bytes);
+    s->mask = carve(scratch, bytes);
+    s->dy = carve(scratch, bytes);
+    s->operand = carve(scratch, bytes);
 }
 
 /* The rows that stand at step t whichever way time is walked. */
