@@ -1,6 +1,7 @@
 """Recurrent neural networks for CPUs, trained and served with NumPy and SciPy alone."""
 
 from fastrnn import cells, losses, metrics, optim
+from fastrnn.files import FormatError, load
 from fastrnn.gradient_check import gradient_check
 from fastrnn.gradient_flow import gradient_flow
 from fastrnn.layers import GRU, LSTM, RNN, register_cell
@@ -14,6 +15,7 @@ __all__ = [
     "RNN",
     "Dropout",
     "Embedding",
+    "FormatError",
     "LayerNorm",
     "Linear",
     "Sequential",
@@ -21,6 +23,7 @@ __all__ = [
     "clip_grad_norm",
     "gradient_check",
     "gradient_flow",
+    "load",
     "losses",
     "metrics",
     "optim",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from fastrnn import cells
 from fastrnn.cells import Cell
 from fastrnn.checks import check_bool, check_int, check_option, check_real, describe
+from fastrnn.files import register
 from fastrnn.recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN", "layer_class", "register_cell"]
@@ -16,6 +18,7 @@ __all__ = ["GRU", "LSTM", "RNN", "layer_class", "register_cell"]
 RandomState = int | np.random.Generator | None
 
 
+@register
 class RNN(Recurrent):
     """The simple recurrent network, h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
@@ -28,6 +31,11 @@ class RNN(Recurrent):
     input_size, hidden_size, num_layers, ...
         All others are those of :class:`LSTM`.
     """
+
+    @classmethod
+    def cell_of(cls, config: Mapping[str, Any]) -> Cell:
+        """The cell of a layer of this configuration."""
+        return cells.RNN[config.get("nonlinearity", "tanh")]
 
     def __init__(
         self,
@@ -65,6 +73,7 @@ class RNN(Recurrent):
         )
 
 
+@register
 class LSTM(Recurrent):
     """Long short-term memory.
 
@@ -122,6 +131,11 @@ class LSTM(Recurrent):
         ``weight_ih_l0_reverse``, ``weight_ih_l1``, ...; gates in the order i f g o.
     """
 
+    @classmethod
+    def cell_of(cls, config: Mapping[str, Any]) -> Cell:
+        """The cell of a layer of this configuration."""
+        return cells.LSTM_PROJECTED if config.get("proj_size", 0) else cells.LSTM
+
     def __init__(
         self,
         input_size: int,
@@ -164,6 +178,7 @@ class LSTM(Recurrent):
         )
 
 
+@register
 class GRU(Recurrent):
     """The gated recurrent unit.
 
@@ -184,6 +199,11 @@ class GRU(Recurrent):
     input_size, hidden_size, num_layers, ...
         All others are those of :class:`LSTM`; gates stand in the order r z n.
     """
+
+    @classmethod
+    def cell_of(cls, config: Mapping[str, Any]) -> Cell:
+        """The cell of a layer of this configuration."""
+        return cells.GRU_AFTER if config.get("reset_after", False) else cells.GRU
 
     def __init__(
         self,
@@ -293,6 +313,10 @@ def register_cell(cell: Cell) -> type[Recurrent]:
         raise ValueError("cell: expected 'weight_hh' as the weight of the stages with inputs")
 
     class Registered(Recurrent):
+        @classmethod
+        def cell_of(cls, config: Mapping[str, Any]) -> Cell:
+            return cell
+
         def __init__(
             self,
             input_size: int,
@@ -328,6 +352,6 @@ def register_cell(cell: Cell) -> type[Recurrent]:
     Registered.__name__ = Registered.__qualname__ = cell.name
     Registered.__module__ = cell.stages[0].forward.__module__
     Registered.__doc__ = f"A recurrent layer of the registered cell {cell.name}."
-    _classes[cell.name] = Registered
+    _classes[cell.name] = register(Registered)
     _registered[cell.name] = cell
     return Registered

@@ -9,6 +9,7 @@ returns dx. Until then neither x nor the parameters may change.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ from fastrnn.checks import (
     is_numpy,
     namespace,
 )
+from fastrnn.files import Shape, register
 from fastrnn.parameters import Backward, Layer, beside, flatten, flatten_indices, to_host
 
 __all__ = ["Dropout", "Embedding", "LayerNorm", "Linear"]
 
 
+@register
 class Embedding(Layer):
     """A table of vectors: row i stands for index i. Equal to one-hot(x) @ E without the product.
 
@@ -76,6 +79,11 @@ class Embedding(Layer):
             "dtype": self.dtype.name,
         }
 
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each parameter, from a configuration nobody has checked."""
+        yield "weight", (config["num_embeddings"], config["embedding_dim"])
+
     def _look_up(self, x: Any) -> tuple[Array, Array, Any]:
         index, form = flatten_indices("x", x)
         index = as_index_array("x", index, self.num_embeddings)
@@ -115,6 +123,7 @@ class Embedding(Layer):
         return form.restore(y), Backward(backward)
 
 
+@register
 class Linear(Layer):
     """y = x W^T + b.
 
@@ -164,6 +173,13 @@ class Linear(Layer):
             "bias": self.bias,
             "dtype": self.dtype.name,
         }
+
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each parameter, from a configuration nobody has checked."""
+        yield "weight", (config["out_features"], config["in_features"])
+        if config.get("bias", True):
+            yield "bias", (config["out_features"],)
 
     def _weights(self, like: Array) -> tuple[Array, Array | None]:
         """W and b beside `like`."""
@@ -224,6 +240,7 @@ def add_gradients(drows: Array, rows: Array, dweight: np.ndarray, dbias: np.ndar
         dbias += to_host(xp.sum(drows, axis=0))
 
 
+@register
 class Dropout(Layer):
     """Sets elements to zero with probability p in training, and scales the others by 1/(1 - p).
 
@@ -264,6 +281,11 @@ class Dropout(Layer):
         """The constructor's arguments."""
         dtype = None if self.dtype is None else self.dtype.name
         return {"p": self.p, "dtype": dtype, "random_state": self.seed}
+
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each parameter, from a configuration nobody has checked."""
+        yield from ()
 
     def __call__(self, x: Any) -> Any:
         """`x` itself, in the layer's dtype: nothing is dropped outside training."""
@@ -311,6 +333,7 @@ class Dropout(Layer):
         return masks.row_keys(self.seed, call, 0, 0, index, None, xp=xp)
 
 
+@register
 class LayerNorm(Layer):
     """y = (x - mean) / sqrt(var + epsilon) * weight + bias, over the last axis.
 
@@ -355,6 +378,12 @@ class LayerNorm(Layer):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"features": self.features, "epsilon": self.epsilon, "dtype": self.dtype.name}
+
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each parameter, from a configuration nobody has checked."""
+        yield "weight", (config["features"],)
+        yield "bias", (config["features"],)
 
     def _normalize(self, rows: Array) -> tuple[Array, Array, Array]:
         """The result, (x - mean)/sqrt(var + epsilon), and one over the root (rows, 1)."""

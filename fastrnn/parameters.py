@@ -22,9 +22,10 @@ from fastrnn.checks import (
     describe,
     namespace,
 )
+from fastrnn.files import Savable
 
 
-class Layer:
+class Layer(Savable):
     """Named parameters and their gradients, arrays that stay the same for the layer's life.
 
     Attributes

@@ -7,8 +7,9 @@ function.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from fastrnn.checks import (
     check_real,
     describe,
 )
+from fastrnn.files import Shape
 from fastrnn.initializers import INITIALIZERS, initializer
 from fastrnn.parameters import Backward, Layer, beside, to_host
 from fastrnn.passes import Weights
@@ -110,24 +112,64 @@ init_scale, initial_state, dtype, random_state
         rng = np.random.default_rng(self.random_state)
         draw = initializer(self.init, self.hidden_size, self.init_scale)
         params = {}
-        for layer in range(self.num_layers):
-            D = self.output_size if layer else self.input_size
-            shapes = self.cell.shapes(D, self.hidden_size, self.proj_size, self.bias)
-            for direction in range(self.num_directions):
-                for name, shape in shapes.items():
-                    block = self.hidden_size if name != "weight_hr" else self.proj_size
-                    value = draw(name, shape, block, rng)
-                    if name == "bias_ih" and self.forget_bias:
-                        start = self.cell.gates.index("f") * self.hidden_size
-                        value[start : start + self.hidden_size] += self.forget_bias
-                    params[f"{name}_{suffix(layer, direction)}"] = value.astype(self.dtype)
-        if self.initial_state == "learned":
-            for layer in range(self.num_layers):
-                for direction in range(self.num_directions):
-                    for name in self.cell.states:
-                        zeros = np.zeros(self._state_width(name), self.dtype)
-                        params[f"{name}0_{suffix(layer, direction)}"] = zeros
+        for name, local, shape in self._named_shapes(
+            self.cell,
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            self.num_directions,
+            self.proj_size,
+            self.bias,
+            self.initial_state == "learned",
+        ):
+            if local == "initial":
+                params[name] = np.zeros(shape, self.dtype)
+                continue
+            block = self.hidden_size if local != "weight_hr" else self.proj_size
+            value = draw(local, shape, block, rng)
+            if local == "bias_ih" and self.forget_bias:
+                start = self.cell.gates.index("f") * self.hidden_size
+                value[start : start + self.hidden_size] += self.forget_bias
+            params[name] = value.astype(self.dtype)
         return params
+
+    @staticmethod
+    def _named_shapes(
+        cell: Cell, D: int, H: int, L: int, dirs: int, P: int, bias: bool, learned: bool
+    ) -> Iterator[tuple[str, str, Shape]]:
+        """Every parameter's name, its name without layer and direction, and its shape."""
+        S = P or H
+        for layer in range(L):
+            shapes = cell.shapes(dirs * S if layer else D, H, P, bias)
+            for direction in range(dirs):
+                for local, shape in shapes.items():
+                    yield f"{local}_{suffix(layer, direction)}", local, shape
+        for layer, direction in itertools.product(range(L if learned else 0), range(dirs)):
+            for state in cell.states:
+                width = S if state == "h" else H
+                yield f"{state}0_{suffix(layer, direction)}", "initial", (width,)
+
+    @classmethod
+    def cell_of(cls, config: Mapping[str, Any]) -> Cell:
+        """The cell of a layer of this configuration."""
+        raise NotImplementedError
+
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each parameter, from a configuration nobody has checked."""
+        dirs = 2 if config.get("bidirectional", False) else 1
+        learned = config.get("initial_state", "zeros") == "learned"
+        for name, _, shape in cls._named_shapes(
+            cls.cell_of(config),
+            config["input_size"],
+            config["hidden_size"],
+            config.get("num_layers", 1),
+            dirs,
+            config.get("proj_size", 0),
+            config.get("bias", True),
+            learned,
+        ):
+            yield name, shape
 
     def _own_params(self, params: dict[str, np.ndarray]) -> None:
         """Take these arrays as parameters for good."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import Array, as_real_array, describe, namespace
+from fastrnn.files import Shape, build, find, register
 from fastrnn.parameters import Backward, Layer, check_layers
 
 __all__ = ["Sequential"]
@@ -22,6 +23,7 @@ def _is_recurrent(layer: Any) -> bool:
     return "lengths" in inspect.signature(layer.forward).parameters
 
 
+@register
 class Sequential(Layer):
     """Layers one after the other: each works on what the one before it gave.
 
@@ -84,6 +86,18 @@ class Sequential(Layer):
                 {"type": type(layer).__name__, "config": layer.config()} for layer in self.layers
             ]
         }
+
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each parameter, from a configuration nobody has checked."""
+        for i, part in enumerate(config["layers"]):
+            for name, shape in find(part["type"]).shapes(part["config"]):
+                yield f"{i}.{name}", shape
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Sequential:
+        """New layers of this configuration, one after the other."""
+        return cls(*(build(part["type"], part["config"]) for part in config["layers"]))
 
     def __getitem__(self, index: int) -> Any:
         """One of the layers."""

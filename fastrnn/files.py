@@ -1,0 +1,226 @@
+"""Layers and models in files: ``model.save(path)`` and ``fastrnn.load(path)``.
+
+A file is in the safetensors layout (see `fastrnn.tensorfile`): the arrays under the names they have
+in ``params``, and in the metadata
+
+    format    "fastrnn"
+    version   "1", raised when a reader of the old could misread the new
+    model     JSON: {"type": a registered class's name, ... what that class wants to remember}
+    sha256    a digest of all the rest
+
+Nothing in a file is executed, and nothing is looked up by a name in it but in the list of classes
+that have been registered here. A class tells the names and shapes of its arrays from what is
+remembered alone, so that these are compared with the file's before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from fastrnn import tensorfile
+from fastrnn.tensorfile import FormatError
+from fastrnn.trees import flatten, unflatten
+
+__all__ = [
+    "FormatError", "Savable", "Shape", "build", "check_tensors", "find", "load", "register", "save",
+]  # fmt: skip
+
+Path = str | os.PathLike[str]
+Shape = tuple[int, ...]
+
+FORMAT = "fastrnn"
+VERSION = "1"
+
+
+class _Storable(Protocol):
+    """What a registered class has; `Savable` gives it to whatever has ``config`` and ``params``."""
+
+    def to_file(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """What to remember, and the arrays."""
+
+    @classmethod
+    def from_file(cls, remembered: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+        """The object again; a ValueError or TypeError if they do not fit."""
+
+
+Class = TypeVar("Class", bound=type[_Storable])
+_classes: dict[str, type[_Storable]] = {}
+
+
+def register(cls: Class) -> Class:
+    """Put a class on the list of those that `load` may build; to be used as a decorator."""
+    _classes[cls.__name__] = cls
+    return cls
+
+
+class Savable:
+    """Saves and loads what is described by ``config()`` and holds its arrays in ``params``."""
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        raise NotImplementedError
+
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterable[tuple[str, Shape]]:
+        """Name and shape of each of ``params``, from a configuration nobody has checked."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A new object of this configuration."""
+        return cls(**config)
+
+    def save(self, path: Path) -> None:
+        """Write this object to a file, which `fastrnn.load` reads.
+
+        The file is in the safetensors layout, with the arrays under their names in ``params``, and
+        takes the place of an existing one only when it is complete.
+
+        Parameters
+        ----------
+        path : str or path-like
+        """
+        save(self, path)
+
+    def to_file(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """What `save` keeps: a description, and the arrays."""
+        return {"config": self.config()}, self.params  # type: ignore[attr-defined]
+
+    @classmethod
+    def from_file(cls, remembered: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+        """The object that `to_file` has described."""
+        config = remembered.get("config")
+        if not isinstance(config, dict):
+            raise FormatError(f"config: expected named values, got {config!r:.80}")
+        return build(cls.__name__, config, tensors)
+
+
+def save(obj: Any, path: Path) -> None:
+    """Write a layer or a fitted model to a file, atomically.
+
+    Raises
+    ------
+    TypeError
+        If the object is of a class that is not registered, such as a subclass of one that is.
+    """
+    name = type(obj).__name__
+    if _classes.get(name) is not type(obj):
+        raise TypeError(f"obj: expected one of {', '.join(sorted(_classes))}, got {name}")
+    remembered, tensors = obj.to_file()
+    text, inner = flatten({"type": name, **remembered})
+    if inner:
+        raise TypeError(f"{sorted(inner)[0]}: expected a value that is not an array")
+    metadata = {"format": FORMAT, "version": VERSION, "model": text}
+    tensorfile.write(path, tensors, metadata)
+
+
+def load(path: Path) -> Any:
+    """Read a layer or model that ``save`` has written.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    object
+        Of the class that was saved, with the same configuration and the same bits in its arrays.
+
+    Raises
+    ------
+    FormatError
+        If the file is not in the safetensors layout, is no fastrnn file, is of a later version, or
+        has been truncated or altered. The message says what was expected and what came.
+    OSError
+        If the file cannot be opened or read.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> layer = fastrnn.LSTM(3, 4, random_state=0)
+    >>> layer.save("lstm.safetensors")
+    >>> fastrnn.load("lstm.safetensors").num_parameters
+    144
+    """
+    where = os.fspath(path)
+    tensors, metadata = tensorfile.read(path)
+    if metadata.get("format") != FORMAT:
+        raise FormatError(
+            f"{where}: expected a file of format {FORMAT!r}, got {metadata.get('format')!r:.80}"
+        )
+    if metadata.get("version") != VERSION:
+        raise FormatError(
+            f"{where}: expected version {VERSION}, got {metadata.get('version')!r:.80}; "
+            "a newer fastrnn may read it"
+        )
+    for key in ("sha256", "model"):
+        if key not in metadata:
+            raise FormatError(f"{where}: expected the key {key!r} in the metadata, got none")
+    remembered = unflatten(metadata["model"], {}, f"{where}: model")
+    if not isinstance(remembered, dict):
+        raise FormatError(f"{where}: model: expected named values, got {remembered!r:.80}")
+    try:
+        return find(remembered.pop("type", None)).from_file(remembered, tensors)
+    except (
+        TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
+        # Whatever a constructor has against its arguments, they came from the file.
+        raise FormatError(f"{where}: {error}") from error
+
+
+def find(name: Any) -> Any:
+    """The registered class of a name that a file gives; a FormatError if there is none."""
+    if not isinstance(name, str) or name not in _classes:
+        listed = ", ".join(sorted(_classes))
+        raise FormatError(f"type: expected one of {listed}, got {name!r:.80}")
+    return _classes[name]
+
+
+def build(name: Any, config: Any, tensors: Mapping[str, Any] | None = None) -> Any:
+    """A layer by its class's name and its configuration, both out of a file.
+
+    Parameters
+    ----------
+    name : str
+        The name of a registered class.
+    config : mapping
+        The constructor's arguments.
+    tensors : mapping of str to array, optional
+        The values of its ``params``; their names, shapes and dtype are checked first.
+    """
+    cls = find(name)
+    if not isinstance(config, dict):
+        raise FormatError(f"config: expected named values, got {config!r:.80}")
+    if tensors is not None:
+        check_tensors(cls.shapes(config), tensors)
+    layer = cls.from_config(config)
+    if tensors is not None:
+        for key, param in layer.params.items():
+            if tensors[key].dtype.newbyteorder("=") != param.dtype:
+                raise FormatError(f"{key}: expected dtype {param.dtype}, got {tensors[key].dtype}")
+        for key, param in layer.params.items():
+            param[...] = tensors[key]
+    return layer
+
+
+def check_tensors(shapes: Iterable[tuple[str, Shape]], tensors: Mapping[str, Any]) -> None:
+    """Raise a FormatError unless `tensors` has exactly these names and shapes.
+
+    `shapes` may go on for ever: no more of it is asked for than there are tensors.
+    """
+    expected: dict[str, Shape] = {}
+    for key, shape in itertools.islice(shapes, len(tensors) + 1):
+        expected[key] = shape
+        if key not in tensors:
+            raise FormatError(f"{key}: expected an array of shape {shape}, got none")
+        found = np.shape(tensors[key])
+        if found != shape:
+            raise FormatError(f"{key}: expected shape {shape}, got {found}")
+    for key in tensors:
+        if key not in expected:
+            raise FormatError(f"{key[:80]}: expected no such array, got one")
