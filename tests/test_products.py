@@ -1,0 +1,100 @@
+"""Products with packed weights against NumPy, on every instruction set and both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from fastrnn import _native, products
+
+# Rows, inner and outer dimensions around tiles, vectors and panels, and blocks of rows.
+SHAPES = [(0, 3, 4), (1, 1, 1), (5, 7, 9), (6, 16, 17), (97, 33, 130), (600, 20, 64), (13, 129, 70)]
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
+
+
+@pytest.fixture(params=[(i, g) for i in _native.isas() for g in ("packed", "blas")], ids=str)
+def engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    isa, gemm = request.param
+    with _native.force_isa(isa):
+        _native.set_gemm(gemm)
+        try:
+            yield
+        finally:
+            _native.set_thread_limit(0)
+            _native.set_gemm(None)
+
+
+def assert_close(got: np.ndarray, expected: np.ndarray, dtype: type) -> None:
+    assert got.dtype == dtype
+    scale = max(1.0, np.abs(expected).max(initial=0))
+    assert np.abs(got - expected).max(initial=0) <= TOLERANCE[dtype] * scale
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rows", "D", "M"), SHAPES)
+def test_products_equal_numpy(rows: int, D: int, M: int, dtype: type) -> None:
+    rng = np.random.default_rng(rows + D + M)
+    x, w, b, dy = (
+        rng.standard_normal(s).astype(dtype) for s in [(rows, D), (M, D), (M,), (rows, M)]
+    )
+    exact = [a.astype(np.float64) for a in (x, w, b, dy)]
+    assert_close(products.linear(x, w, b), exact[0] @ exact[1].T + exact[2], dtype)
+    assert_close(products.linear(x, w), exact[0] @ exact[1].T, dtype)
+    assert_close(products.linear_backward(dy, w), exact[3] @ exact[1], dtype)
+    dw, db = np.full_like(w, 0.5), np.full_like(b, 0.25)
+    products.accumulate(dy, x, dw, db)
+    assert_close(dw, 0.5 + exact[3].T @ exact[0], dtype)
+    assert_close(db, 0.25 + exact[3].sum(0), dtype)
+
+
+@pytest.mark.usefixtures("engine")
+def test_rows_may_lie_anywhere() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal((40, 12))
+    w = rng.standard_normal((5, 6))
+    out = np.zeros((20, 9))
+    products.linear(wide[::-2, 3:9], w, out=out[:, 2:7])
+    np.testing.assert_allclose(out[:, 2:7], wide[::-2, 3:9] @ w.T, rtol=1e-13, atol=1e-13)
+    assert not out[:, :2].any()
+    assert not out[:, 7:].any()
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_changed_weight_is_packed_anew() -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = rng.standard_normal((3, 4)), rng.standard_normal((2, 4)), np.zeros(2)
+    cache = products.Cache()
+    products.linear(x, w, b, cache)
+    w[1, 3] += 1
+    b[0] = 7
+    np.testing.assert_allclose(products.linear(x, w, b, cache), x @ w.T + b, rtol=1e-13)
+    np.testing.assert_allclose(products.linear_backward(x[:, :2], w, cache), x[:, :2] @ w)
+    w[0, 0] = 100
+    np.testing.assert_allclose(products.linear_backward(x[:, :2], w, cache), x[:, :2] @ w)
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_a_row_has_the_same_bits_in_any_batch_and_on_any_threads(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((211, 65)).astype(np.float32)
+    w = rng.standard_normal((300, 65)).astype(np.float32)
+    dy = rng.standard_normal((211, 300)).astype(np.float32)
+    with _native.force_isa(isa):
+        _native.set_gemm("packed")
+        try:
+            whole = products.linear(x, w)
+            dw = {}
+            for n in (1, 2, 3, 5):
+                _native.set_thread_limit(n)
+                np.testing.assert_array_equal(products.linear(x, w), whole)
+                dw[n] = np.zeros_like(w)
+                products.accumulate(dy, x, dw[n])
+                np.testing.assert_array_equal(dw[n], dw[1])
+            for first, last in [(0, 1), (5, 6), (17, 34), (200, 211)]:
+                np.testing.assert_array_equal(products.linear(x[first:last], w), whole[first:last])
+        finally:
+            _native.set_thread_limit(0)
+            _native.set_gemm(None)
