@@ -25,6 +25,9 @@ cdef extern from "count.h" nogil:
     int frn_affinity_count() noexcept
     int frn_capacity() noexcept
     int frn_num_threads() noexcept
+    ctypedef enum frn_source:
+        pass
+    int frn_num_threads_from(frn_source *source) noexcept
     int frn_set_thread_limit(int n) noexcept
     int frn_set_process_threads(int n) noexcept
     int frn_set_environment_threads(int n) noexcept
@@ -88,6 +91,7 @@ cdef int chosen = -1  # index in frn_isas, or -1 before the first use
 cdef int gemm = -1  # 0 packed, 1 blas, -1 as the environment or the ISA says
 
 GEMMS = ("packed", "blas")
+DEBUG = FRN_IS_DEBUG  # built with FASTRNN_DEBUG
 
 
 def built_isas():
@@ -219,6 +223,15 @@ def get_gemm():
     return GEMMS[gemm_is_blas()]
 
 
+def gemm_reason():
+    """What decides on the engine that `get_gemm` names."""
+    if gemm >= 0:
+        return "set_gemm"
+    if os.environ.get("FASTRNN_GEMM"):
+        return "FASTRNN_GEMM"
+    return f"{'' if frn_isas[_choice()].tuned else 'not '}tuned for {chosen_isa()}"
+
+
 def compiler():
     """The name and version of the compiler that built the kernels."""
     return (<bytes>frn_compiler).decode()
@@ -249,6 +262,13 @@ cdef int check_signals() except -1 nogil:
 def get_num_threads():
     """How many threads a native call made by this thread uses at most."""
     return frn_num_threads()
+
+
+def thread_source():
+    """What `get_num_threads` comes from: "thread", "process", "environment", "quota" or "affinity"."""
+    cdef frn_source source
+    frn_num_threads_from(&source)
+    return ("thread", "process", "environment", "quota", "affinity")[<int>source]
 
 
 def affinity_count():

@@ -52,11 +52,20 @@ int frn_capacity(void) {
 }
 
 int frn_num_threads(void) {
-    if (thread_limit > 0) return thread_limit;
-    int n = atomic_load_explicit(&process_threads, memory_order_relaxed);
-    if (n > 0) return n;
+    frn_source source;
+    return frn_num_threads_from(&source);
+}
+
+int frn_num_threads_from(frn_source *source) {
+    int n;
+    if ((n = thread_limit) > 0) return *source = FRN_FROM_THREAD, n;
+    n = atomic_load_explicit(&process_threads, memory_order_relaxed);
+    if (n > 0) return *source = FRN_FROM_PROCESS, n;
     n = atomic_load_explicit(&environment_threads, memory_order_relaxed);
-    return n > 0 ? n : frn_capacity();
+    if (n > 0) return *source = FRN_FROM_ENVIRONMENT, n;
+    n = frn_capacity();
+    *source = n < frn_affinity_count() ? FRN_FROM_QUOTA : FRN_FROM_AFFINITY;
+    return n;
 }
 
 int frn_set_thread_limit(int n) {

@@ -16,6 +16,17 @@ int frn_capacity(void);
  * the environment's number; else frn_capacity(). Honored as it is, also beyond the processors. */
 int frn_num_threads(void);
 
+typedef enum {
+    FRN_FROM_THREAD,
+    FRN_FROM_PROCESS,
+    FRN_FROM_ENVIRONMENT,
+    FRN_FROM_QUOTA,
+    FRN_FROM_AFFINITY
+} frn_source;
+
+/* The same, and which of them it is. */
+int frn_num_threads_from(frn_source *source);
+
 /* Set one of them, and return what it was; 0 unsets it. The quota is the least number of threads
  * that uses up the control group's share of processor time. */
 int frn_set_thread_limit(int n); /* of the calling thread */

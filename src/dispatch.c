@@ -45,3 +45,7 @@ const char frn_compiler[] = __VERSION__; /* names itself there */
 #else
 const char frn_compiler[] = "GCC " __VERSION__;
 #endif
+
+/* By this name threadpoolctl tells this library from others that are called _native. */
+extern const char fastrnn_native[];
+__attribute__((visibility("default"))) const char fastrnn_native[] = "fastrnn";

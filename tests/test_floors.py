@@ -22,7 +22,7 @@ FLOORS = [
     ["_elementwise", "_weights"],
     ["_recurrence"],
     ["checks", "estimator", "progress", "tensorfile"],
-    ["masks", "minibatches", "rows", "sampling", "schedules", "text", "threads", "trees"],
+    ["masks", "minibatches", "rows", "sampling", "schedules", "text", "thread_count", "trees"],
     ["cells", "batches", "checkpoint", "files", "initializers", "info"],
     ["passes", "plan"],
     ["twin", "native", "products", "parameters"],
