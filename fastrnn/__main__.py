@@ -10,7 +10,7 @@ from fastrnn import __version__, info
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, 1 where something is set that cannot be followed."""
+    """Run one command; returns the exit status, 1 where a setting cannot be followed."""
     parser = argparse.ArgumentParser(prog="python -m fastrnn", description="fastrnn's tools")
     parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)

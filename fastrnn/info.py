@@ -111,13 +111,11 @@ def _blas() -> dict[str, Any]:
     except ImportError:
         return {**found, "architecture": None, "note": "threadpoolctl, if installed, tells more"}
     libraries = [
-        library
-        for library in threadpoolctl.threadpool_info()
-        if library["user_api"] == "blas"
+        library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
     ]
     # NumPy may bring a BLAS of its own beside SciPy's.
-    library = next((one for one in libraries if "scipy" in one["filepath"].lower()), None)
-    library = library or next(iter(libraries), {})
+    libraries.sort(key=lambda library: "scipy" not in library["filepath"].lower())
+    library: dict[str, Any] = libraries[0] if libraries else {}
     return {
         **found,
         "architecture": library.get("architecture"),

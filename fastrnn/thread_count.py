@@ -73,10 +73,10 @@ def get_num_threads() -> int:
 def threads(n: int | None) -> contextlib.AbstractContextManager[None]:
     """Use `n` threads in a ``with`` block, or in a function that it decorates.
 
-    The number holds for native code that is called by the thread that entered the block, and for no
-    other thread: neither for those that run beside it nor for those that it starts. So one thread of
-    a server may limit itself without slowing the others. Blocks nest. In asynchronous code the
-    block must not hold an ``await``, behind which other tasks run in the same thread.
+    The number holds for native code that is called by the thread that entered the block, and for
+    no other: neither for those that run beside it nor for those that it starts. So one thread of a
+    server may limit itself without slowing the others. Blocks nest. In asynchronous code the block
+    must not hold an ``await``, behind which other tasks run in the same thread.
 
     Parameters
     ----------
@@ -142,9 +142,7 @@ def _quota_of_group(folder: Path, version: int) -> float | None:
     if version == 2:
         fields = _read(folder / "cpu.max").split()
     else:
-        fields = [
-            _read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
-        ]
+        fields = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
     if len(fields) != 2:
         return None
     try:
@@ -272,11 +270,11 @@ class _WhenImported:
             return None
         import importlib.util
 
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         try:
             spec = importlib.util.find_spec(fullname)
         finally:
-            sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+            sys.meta_path.insert(0, self)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
@@ -294,7 +292,7 @@ def _watch_for_threadpoolctl() -> None:
     if module is not None:
         _register(module)
     else:
-        sys.meta_path.insert(0, _WhenImported("threadpoolctl", _register))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _WhenImported("threadpoolctl", _register))
 
 
 _read_defaults()

@@ -145,6 +145,11 @@ cdef const frn_kernels *kernels(int itemsize) except NULL:
     return frn_isas[chosen if chosen >= 0 else _choice()].table[itemsize // 8]
 
 
+def lanes(int itemsize):
+    """How many numbers of `itemsize` bytes a vector of the instruction set in use holds."""
+    return kernels(itemsize).lanes
+
+
 def chosen_isa():
     """Name of the instruction set in use.
 
