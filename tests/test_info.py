@@ -37,9 +37,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_it_tells_what_runs_here() -> None:
     found = collect()
     assert found["fastrnn"]["version"] == fastrnn.__version__
-    assert (
-        found["fastrnn"]["compiler"].lower().startswith(("gcc ", "debian clang", "clang", "apple"))
-    )
+    assert re.search(r"(?i)(gcc|clang) (version )?\d", found["fastrnn"]["compiler"])
     assert found["instruction_set"]["usable"] == fastrnn.isas()
     assert found["instruction_set"]["chosen"] == _native.chosen_isa()
     assert found["threads"]["number"] == fastrnn.get_num_threads()
