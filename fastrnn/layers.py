@@ -284,7 +284,7 @@ def register_cell(cell: Cell) -> type[Recurrent]:
     TypeError
         If ``cell`` is no Cell.
     ValueError
-        If its name is taken or no identifier, or its parts do not fit together.
+        If its name is taken by another module or no identifier, or its parts do not fit together.
 
     Examples
     --------
@@ -305,7 +305,10 @@ def register_cell(cell: Cell) -> type[Recurrent]:
         raise TypeError(f"cell: expected a fastrnn.cells.Cell, got {describe(cell)}")
     if not cell.name.isidentifier():
         raise ValueError(f"cell: expected a name that is an identifier, got {cell.name!r}")
-    if cell.name in _classes and _registered.get(cell.name) != cell:
+    known = _registered.get(cell.name)
+    if known == cell:
+        return _classes[cell.name]
+    if cell.name in _classes and (known is None or _origin(known) != _origin(cell)):
         raise ValueError(f"cell: expected a name not yet taken, got {cell.name!r}")
     if not cell.gates or not cell.states or cell.states[0] != "h":
         raise ValueError("cell: expected gates, and 'h' as the first of its states")
@@ -350,8 +353,13 @@ def register_cell(cell: Cell) -> type[Recurrent]:
             )
 
     Registered.__name__ = Registered.__qualname__ = cell.name
-    Registered.__module__ = cell.stages[0].forward.__module__
+    Registered.__module__ = _origin(cell)
     Registered.__doc__ = f"A recurrent layer of the registered cell {cell.name}."
     _classes[cell.name] = register(Registered)
     _registered[cell.name] = cell
     return Registered
+
+
+def _origin(cell: Cell) -> str:
+    """The module of a cell's formulas, which may register it again: a notebook's does."""
+    return cell.stages[0].forward.__module__

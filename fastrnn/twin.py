@@ -24,6 +24,9 @@ from fastrnn.rows import Rows
 
 __all__ = ["backward", "forward", "trace_gates"]
 
+quiet = np.errstate(over="ignore", invalid="ignore")
+"""What is not finite is the caller's to see in the results; the native engine warns no more."""
+
 State = tuple[Array, ...]
 Watch = Callable[[int, int, Array], None]
 """Called by backward as ``watch(k, t, dh)`` with pass k's dL/dh after step t of the packed rows."""
@@ -81,6 +84,7 @@ def _unpack(xp: Any, packed: Array, container: Container, rows: Rows, reverse: b
 # --- forward -------------------------------------------------------------------------------------
 
 
+@quiet
 def forward(passes: Sequence[Pass], keep: bool) -> list[tuple[State, Saved | None]]:
     """Run passes over their batches and fill their ``y``.
 
@@ -173,6 +177,7 @@ def _stage_sums(
 # --- backward ------------------------------------------------------------------------------------
 
 
+@quiet
 def backward(
     passes: Sequence[Pass],
     saved: Sequence[Saved],
@@ -321,7 +326,7 @@ def trace_gates(p: Pass, saved: Saved) -> dict[str, Container]:
         width = p.weights.width(name)
         dtype = p.state[0].dtype
         if isinstance(p.x, list):
-            values: Container = [xp.empty((len(x), width), dtype=dtype) for x in p.x]
+            values: Container = [xp.empty((x.shape[0], width), dtype=dtype) for x in p.x]
         else:
             values = xp.zeros((*p.x.shape[:2], width), dtype=dtype)
         if saved.steps:
