@@ -21,7 +21,6 @@ cdef class Weights:
     cdef readonly object params, grads  # dicts of arrays by local name
     cdef readonly int itemsize
     cdef FreeList memory
-    cdef object lock
     cdef bint frozen
     cdef Snapshot forward, backward
 

@@ -8,7 +8,6 @@ returns dx. Until then neither x nor the parameters may change.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +28,7 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.files import Shape, register
+from fastrnn.locks import Lock
 from fastrnn.parameters import Backward, Layer, beside, flatten, flatten_indices, to_host
 
 __all__ = ["Dropout", "Embedding", "LayerNorm", "Linear"]
@@ -274,7 +274,7 @@ class Dropout(Layer):
         else:
             self.seed = int(random_state)
         self.calls = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._own({})
 
     def config(self) -> dict[str, Any]:

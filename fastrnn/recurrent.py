@@ -8,7 +8,6 @@ function.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
@@ -32,6 +31,7 @@ from fastrnn.checks import (
 )
 from fastrnn.files import Shape
 from fastrnn.initializers import INITIALIZERS, initializer
+from fastrnn.locks import Lock
 from fastrnn.parameters import Backward, Layer, beside, to_host
 from fastrnn.passes import Weights
 from fastrnn.stack import Dropouts, Stack, suffix
@@ -101,8 +101,8 @@ init_scale, initial_state, dtype, random_state
         self._extra = dict(extra)
         self._call_count = 0
         self._prepared = False
-        self._count_lock = threading.Lock()
-        self._grads_lock = threading.Lock()
+        self._count_lock = Lock()
+        self._grads_lock = Lock()
         self._own_params(self._initial_params())
 
     # --- parameters ------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ cimport cython
 from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
-import threading
-
 from fastrnn._kernels cimport FRN_SLOTS, frn_axis
 from fastrnn._native cimport hash_bytes, kernels as kernels_of
 from fastrnn._products cimport as_matrix, blas_engine, pack, simple_axis
@@ -65,7 +63,6 @@ cdef class Weights:
         self.params = params
         self.grads = grads
         self.memory = FreeList()
-        self.lock = threading.Lock()
         cdef const frn_cell_info *info = &kernels_of(4).cells[<int>self.cell]
         cdef Matrix x = as_matrix(params["weight_ih"], "weight_ih"), h = as_matrix(params["weight_hh"], "weight_hh")
         self.itemsize = x.itemsize
@@ -94,18 +91,20 @@ cdef class Weights:
 
     cdef Snapshot snapshot(self, const frn_kernels *kernels, const frn_blas *blas, bint backward):
         """The weights packed for the forward or the backward loop; may be used by many calls at once."""
+        # Nothing is locked while weights are packed: at worst two calls that come first both pack.
         cdef Snapshot held
-        with self.lock:
+        with cython.critical_section(self):
             held = self.backward if backward else self.forward
-            if held is not None and held.kernels == kernels and held.blas == blas:
-                if (self.frozen and not backward) or held.hash == self.hash():
-                    return held
-            held = self.pack(kernels, blas, backward)
+        if held is not None and held.kernels == kernels and held.blas == blas:
+            if (self.frozen and not backward) or held.hash == self.hash():
+                return held
+        held = self.pack(kernels, blas, backward)
+        with cython.critical_section(self):
             if backward:
                 self.backward = held
             else:
                 self.forward = held
-            return held
+        return held
 
     cdef uint64_t hash(self) except? 0:
         cdef uint64_t value = 0
