@@ -67,18 +67,22 @@ def test_every_task_runs_on_a_worker_of_the_region(n_tasks: int, n_threads: int)
 def test_a_number_beyond_the_processors_is_honored() -> None:
     n = 2 * (os.cpu_count() or 1) + 1
     _native.stop_pool()
-    workers = _native.probe_region(60 * n, n, 200_000)
-    assert len(np.unique(workers)) == n
+    seen: set[int] = set()
+    limit = time.monotonic() + 20
+    while len(seen) < n and time.monotonic() < limit:  # a thread may have to wait for a core
+        seen.update(_native.probe_region(60 * n, n, 200_000).tolist())
+    assert seen == set(range(n))
     assert _native.pool_size() == n - 1
 
 
 @pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux lists a process's threads in a folder")
 def test_threads_start_when_they_are_needed_and_no_more_than_that() -> None:
     code = """
-        import os, numpy
+        import os, time, numpy
         before = len(os.listdir("/proc/self/task"))
         from fastrnn import _native
         def extra():
+            time.sleep(0.02)  # the system takes a moment to forget a thread that was joined
             return len(os.listdir("/proc/self/task")) - before
         assert extra() == 0, "at import"
         _native.probe_region(10, 1)

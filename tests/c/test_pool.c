@@ -1,5 +1,6 @@
 /* Drives the pool of src/pool.h from C, so that the thread sanitizer sees nothing but it. Prints one
- * line per check; exits with 1 at the first that fails. See pool.sh beside it. */
+ * line per check; exits with 1 at the first that fails. Checks whose name holds the first argument are
+ * left out. See pool.sh beside it. */
 #define _GNU_SOURCE
 
 #include "count.h"
@@ -241,7 +242,8 @@ static void *call_until_enough(void *argument) {
 static void test_fork(void) {
     run_counted(10, 3, 0);
     fork_and_use(0);
-    run_counted(10, 3, 0); /* the parent's pool starts again */
+    CHECK(frn_pool_size() == 0); /* ended before the fork, ... */
+    run_counted(10, 3, 0);       /* ... and started again when needed */
     CHECK(frn_pool_size() == 2);
     fork_and_use(3);
 
@@ -280,16 +282,26 @@ static int count_threads(void) {
     return count;
 }
 
+/* The system takes a moment to forget a thread that was joined. */
+static int threads_become(int expected) {
+    for (int i = 0; i < 1000; i++) {
+        if (count_threads() == expected) return 1;
+        usleep(1000);
+    }
+    return 0;
+}
+
 static void test_stop(void) {
     CHECK(frn_pool_stop() == 1);
     CHECK(frn_pool_size() == 0);
+    usleep(10000);
     int before = count_threads();
     for (int i = 0; i < 200; i++) {
         run_counted(4, 3, i % 2 ? 0 : 2000);
-        if (before > 0) CHECK(count_threads() == before + 2);
+        if (before > 0) CHECK(threads_become(before + 2));
         CHECK(frn_pool_stop() == 1);
     }
-    if (before > 0) CHECK(count_threads() == before);
+    if (before > 0) CHECK(threads_become(before));
 }
 
 static void stop_task(void *ctx, size_t index, int worker) {
@@ -348,7 +360,7 @@ static void test_counts(void) {
     CHECK(frn_set_quota(0) == affinity + 1);
 }
 
-int main(void) {
+int main(int n_arguments, char **arguments) {
     static const struct {
         const char *name;
         void (*test)(void);
@@ -362,10 +374,14 @@ int main(void) {
         {"stop", test_stop},
         {"stop leaves a running region", test_stop_leaves_a_running_region},
         {"fork", test_fork},
-        {"fewer threads than asked for", test_too_few_threads},
+        {"forked with too little memory", test_too_few_threads},
     };
     CHECK(count_threads() <= 2); /* none of ours yet; a sanitizer may have one */
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        if (n_arguments > 1 && strstr(tests[i].name, arguments[1])) {
+            printf("left out: %s\n", tests[i].name);
+            continue;
+        }
         alarm(PATIENCE);
         tests[i].test();
         printf("ok: %s\n", tests[i].name);
