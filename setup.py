@@ -46,7 +46,7 @@ if not (DEBUG or SANITIZE):
     CFLAGS += [
         "-g0"
     ]  # Python was often built with -g, which makes the modules several times larger
-LDFLAGS = ["-pthread"]
+LDFLAGS = ["-pthread", "-lm"]
 MACROS = [(f"FRN_HAVE_{isa.upper()}", "1") for isa in CHOSEN]
 if DEBUG:
     CFLAGS += ["-O0", "-g3", "-UNDEBUG"]

@@ -1,6 +1,6 @@
 # src/kernels.h as Cython sees it; what each thing means stands there.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "kernels.h" nogil:
     enum:
@@ -94,6 +94,46 @@ cdef extern from "kernels.h" nogil:
         void *packed_x
         const frn_blas *blas
 
+    ctypedef struct frn_cross_entropy:
+        size_t columns
+        const void *logits
+        const int64_t *targets
+        const double *weights
+        double scale
+        double *loss
+        void *grad
+
+    ctypedef enum frn_rule:
+        FRN_SGD
+        FRN_MOMENTUM
+        FRN_NESTEROV
+        FRN_ADAM
+        FRN_RMSPROP
+        FRN_ADAGRAD
+
+    ctypedef struct frn_update:
+        frn_rule rule
+        void *param
+        const void *grad
+        void *mean
+        void *square
+        double rate, epsilon, l2, shrink
+        double keep_mean, new_mean, keep_square, new_square, root
+
+    ctypedef struct frn_drop:
+        size_t units
+        const void *x
+        void *out
+        const uint64_t *keys
+        uint64_t threshold
+        double scale
+
+    ctypedef struct frn_table:
+        size_t n, columns
+        const int64_t *index
+        void *table
+        void *rows
+
     ctypedef struct frn_kernels:
         const char *isa
         int itemsize, lanes, tile_rows
@@ -114,3 +154,11 @@ cdef extern from "kernels.h" nogil:
         void (*backward)(const frn_pass *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
         void (*sigmoid)(size_t n, const void *x, void *out) noexcept nogil
         void (*tanh)(size_t n, const void *x, void *out) noexcept nogil
+        void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last) noexcept nogil
+        void (*update)(const frn_update *u, size_t first, size_t last) noexcept nogil
+        double (*sum_of_squares)(size_t n, const void *x) noexcept nogil
+        void (*scale)(size_t n, void *x, double factor) noexcept nogil
+        void (*add_scaled)(size_t n, void *y, const void *x, double factor) noexcept nogil
+        void (*drop)(const frn_drop *p, size_t first, size_t last) noexcept nogil
+        void (*gather)(const frn_table *p, size_t first, size_t last) noexcept nogil
+        void (*scatter_add)(const frn_table *p, size_t first, size_t last) noexcept nogil

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import elementwise
 from fastrnn.checks import (
     Array,
     as_index_array,
@@ -92,7 +93,9 @@ def softmax_cross_entropy(
     rows, form = flatten("logits", logits, classes, None)
     target_rows, weight_rows = _targets(targets, weight, form, rows, classes, "logits")
     scale = _scale(weight_rows, int(rows.shape[0]), reduction)
-    loss, grad = cross_entropy_rows(rows, target_rows, weight_rows, scale, _out(out, logits))
+    loss, grad = elementwise.cross_entropy(
+        rows, target_rows, weight_rows, scale, out=_out(out, logits)
+    )
     return _reduce(loss, weight_rows, scale, reduction, form), form.restore(grad)
 
 
@@ -182,40 +185,6 @@ def _reduce(
     return float(loss.sum()) * scale
 
 
-def cross_entropy_rows(
-    rows: Array,
-    targets: Array,
-    weights: np.ndarray | None,
-    scale: float,
-    out: np.ndarray | None = None,
-) -> tuple[np.ndarray, Array]:
-    """Each row's unweighted loss, float64 in host memory, and scale * weight times its gradient."""
-    xp = namespace(rows)
-    count, classes = (int(n) for n in rows.shape)
-    if not rows.shape[0] or not classes:
-        return np.zeros(count), rows if out is None else out
-    with np.errstate(all="ignore"):  # NaN and infinity: defined above
-        shifted = rows - xp.max(rows, axis=1)[:, None]
-        exps = xp.exp(shifted)
-        total = xp.sum(exps, axis=1)
-        flat = xp.arange(count) * classes + targets
-        picked = xp.take(xp.reshape(shifted, (-1,)), flat, axis=0)
-        loss = to_host(xp.log(total)).astype(np.float64) - to_host(picked)
-        share = exps / total[:, None]
-    # A comparison per element, as the array standard has no way to subtract at given places.
-    grad = xp.where(xp.arange(classes)[None, :] == targets[:, None], share - 1, share)
-    if weights is None:
-        grad = grad * scale
-    else:
-        loss = np.where(weights != 0, loss, 0.0)
-        factor = beside((weights * scale).astype(to_host(rows[:0, :]).dtype), rows)[:, None]
-        grad = xp.where(factor != 0, grad * factor, xp.zeros_like(grad))
-    if out is not None:
-        out[...] = grad
-        return loss, out
-    return loss, grad
-
-
 def linear_cross_entropy(
     linear: Linear,
     x: Any,
@@ -276,12 +245,13 @@ def linear_cross_entropy(
         chunk = rows[first:last, :]
         room = None if buffer is None else buffer[: last - first]
         logits = linear.rows_forward(chunk, room)
-        loss[first:last], dlogits = cross_entropy_rows(
+        loss[first:last], dlogits = elementwise.cross_entropy(
             logits,
             target_rows[first:last],
             None if weights is None else weights[first:last],
             scale,
-            room,
+            out=room,
+            gradient=gradient,
         )
         if gradient:
             add_gradients(dlogits, chunk, grads["weight"], grads.get("bias"))
@@ -294,7 +264,7 @@ def linear_cross_entropy(
     def backward(dloss: float = 1.0) -> Any:
         factor = check_real("dloss", dloss, finite=False)
         for name, grad in linear.grads.items():
-            grad += grads[name] if factor == 1 else grads[name] * grad.dtype.type(factor)
+            elementwise.add_scaled(grad, grads[name], factor)
         drows = dx if dx is not None else xp.concat(pieces)
         return form.restore(drows if factor == 1 else drows * factor)
 

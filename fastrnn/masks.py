@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import _elementwise
 from fastrnn.checks import Array, check_probability, dtype_of, namespace
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, odd
@@ -102,6 +103,11 @@ def mask_from_keys(keys: Array, units: int, p: float, dtype: Any, *, xp: Any = n
 
 def drop(rows: Array, keys: Array, p: float) -> Array:
     """`rows` (rows, units) times the mask that `keys` (rows,) stand for, as a new array."""
+    if isinstance(rows, np.ndarray):
+        rows = np.ascontiguousarray(rows)
+        out = np.empty_like(rows)
+        _elementwise.drop(rows, np.ascontiguousarray(keys), threshold_of(p), 1 / (1 - p), out)
+        return out
     xp = namespace(rows)
     return rows * mask_from_keys(keys, int(rows.shape[1]), p, rows.dtype, xp=xp)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import masks, products
+from fastrnn import elementwise, masks, products
 from fastrnn.checks import (
     Array,
     as_index_array,
@@ -88,7 +88,7 @@ class Embedding(Layer):
         index, form = flatten_indices("x", x)
         index = as_index_array("x", index, self.num_embeddings)
         table = beside(self.params["weight"], index)
-        return products.gather(table, index), index, form
+        return elementwise.gather(table, index), index, form
 
     def __call__(self, x: Any) -> Any:
         """The vectors of the indices.
@@ -118,7 +118,7 @@ class Embedding(Layer):
 
         def backward(dy: Any) -> None:
             rows = form.flatten("dy", dy, self.embedding_dim, self.dtype)
-            products.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
+            elementwise.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
 
         return form.restore(y), Backward(backward)
 

@@ -4,8 +4,8 @@ With p a parameter, g its gradient, t the number of the step from 1 on, all oper
 element:
 
 =========  =======================================================================================
-SGD        v = momentum v + g;  p -= learning_rate v            (Nesterov: p -= learning_rate (g +
-           momentum v))
+SGD        m = momentum m + g;  p -= learning_rate m
+Nesterov   m = momentum m + g;  p -= learning_rate (g + momentum m)
 Adam       m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;
            p -= learning_rate / (1 - beta_1^t) m / (sqrt(v) / sqrt(1 - beta_2^t) + epsilon)
 AdamW      p -= learning_rate weight_decay p, then as Adam
@@ -17,7 +17,7 @@ Adagrad    v = v + g^2;  p -= learning_rate g / (sqrt(v) + epsilon)
 weight_decay |p|^2 / 2.
 
 Sources: I. Sutskever et al., "On the importance of initialization and momentum in deep learning",
-ICML 2013, with the learning rate outside of v as in PyTorch; D. P. Kingma and J. Ba, "Adam",
+ICML 2013, with the learning rate outside of m as in PyTorch; D. P. Kingma and J. Ba, "Adam",
 arXiv:1412.6980; I. Loshchilov and F. Hutter, "Decoupled weight decay regularization",
 arXiv:1711.05101; T. Tieleman and G. Hinton, "Lecture 6.5, rmsprop", Coursera 2012; J. Duchi et al.,
 "Adaptive subgradient methods", JMLR 12 (2011).
@@ -31,10 +31,14 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import elementwise
 from fastrnn.checks import Array, as_array, check_bool, check_int, check_real, describe, namespace
 from fastrnn.parameters import check_layers, to_host
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
+
+
+_SMALL = 2.0**-100
 
 
 class Optimizer:
@@ -101,11 +105,18 @@ class Optimizer:
                 )
         self.steps += 1
         for name, param, grad in self._pairs:
-            if param.size:
+            rule, numbers = self._rule()
+            if not elementwise.update(rule, param, grad, self._state[name], **numbers):
                 self._update(param, grad, self._state[name])
 
     def _start(self, kind: str, param: Array) -> Array:
         return namespace(param).zeros_like(param)
+
+    # Each step stands twice, as the numbers that the compiled rule takes and as array operations,
+    # which arrays of other kinds take and which say the formula; both round alike.
+
+    def _rule(self) -> tuple[str, dict[str, float]]:
+        raise NotImplementedError
 
     def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
         raise NotImplementedError
@@ -117,7 +128,7 @@ class Optimizer:
         """Copies of all that the next step depends on but the parameters, by name, in host memory.
 
         ``steps`` and ``learning_rate`` are arrays without dimensions; the others have the names
-        ``"<kind>.<number of the layer>.<parameter>"``, e.g. ``"velocity.0.weight_ih_l0"``.
+        ``"<kind>.<number of the layer>.<parameter>"``, e.g. ``"mean.0.weight_ih_l0"``.
         """
         saved = {
             "steps": np.array(self.steps, np.int64),
@@ -185,16 +196,21 @@ class SGD(Optimizer):
         self.nesterov = check_bool("nesterov", nesterov)
         if nesterov and not momentum:
             raise ValueError(f"nesterov: expected a momentum above 0 with it, got {momentum}")
-        self._state_names = ("velocity",) if momentum else ()
+        self._state_names = ("mean",) if momentum else ()
         super().__init__(layers, learning_rate, weight_decay)
+
+    def _rule(self) -> tuple[str, dict[str, float]]:
+        rule = "nesterov" if self.nesterov else "momentum" if self.momentum else "sgd"
+        numbers = {"rate": self.learning_rate, "l2": self.weight_decay}
+        return rule, {**numbers, "keep_mean": self.momentum}
 
     def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
         g = self._decayed(p, g)
         if self.momentum:
-            v = state["velocity"]
-            v *= self.momentum
-            v += g
-            g = g + self.momentum * v if self.nesterov else v
+            m = state["mean"]
+            m *= self.momentum
+            m += g
+            g = g + self.momentum * m if self.nesterov else m
         p -= self.learning_rate * g
 
 
@@ -229,12 +245,33 @@ class Adam(Optimizer):
         self.epsilon = check_real("epsilon", epsilon, minimum=0.0)
         super().__init__(layers, learning_rate, weight_decay)
 
+    def _rates(self) -> tuple[float, float, float]:
+        """The corrected rate, the root of v's correction, and what shrinks the parameters."""
+        return (
+            self.learning_rate / (1 - self.beta_1**self.steps),
+            math.sqrt(1 - self.beta_2**self.steps),
+            1 - self.learning_rate * self.weight_decay if self._decoupled else 1.0,
+        )
+
+    def _rule(self) -> tuple[str, dict[str, float]]:
+        rate, root, shrink = self._rates()
+        return "adam", {
+            "rate": rate,
+            "root": root,
+            "shrink": shrink,
+            "l2": 0.0 if self._decoupled else self.weight_decay,
+            "epsilon": self.epsilon,
+            "keep_mean": self.beta_1,
+            "new_mean": 1 - self.beta_1,
+            "keep_square": self.beta_2,
+            "new_square": 1 - self.beta_2,
+        }
+
     def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
         m, v = state["mean"], state["square"]
-        rate = self.learning_rate / (1 - self.beta_1**self.steps)
-        root = math.sqrt(1 - self.beta_2**self.steps)
+        rate, root, shrink = self._rates()
         if self._decoupled:
-            p *= 1 - self.learning_rate * self.weight_decay
+            p *= shrink
         else:
             g = self._decayed(p, g)
         m *= self.beta_1
@@ -293,6 +330,15 @@ class RMSprop(Optimizer):
         self.epsilon = check_real("epsilon", epsilon, minimum=0.0)
         super().__init__(layers, learning_rate, weight_decay)
 
+    def _rule(self) -> tuple[str, dict[str, float]]:
+        return "rmsprop", {
+            "rate": self.learning_rate,
+            "l2": self.weight_decay,
+            "epsilon": self.epsilon,
+            "keep_square": self.decay,
+            "new_square": 1 - self.decay,
+        }
+
     def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
         v = state["square"]
         g = self._decayed(p, g)
@@ -334,6 +380,13 @@ class Adagrad(Optimizer):
     def _start(self, kind: str, param: Array) -> Array:
         return namespace(param).full_like(param, self.initial_accumulator)
 
+    def _rule(self) -> tuple[str, dict[str, float]]:
+        return "adagrad", {
+            "rate": self.learning_rate,
+            "l2": self.weight_decay,
+            "epsilon": self.epsilon,
+        }
+
     def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
         v = state["square"]
         g = self._decayed(p, g)
@@ -362,20 +415,17 @@ def clip_grad_norm(layers: Any, max_norm: float) -> float:
     """
     max_norm = check_real("max_norm", max_norm, above=0.0, finite=False)
     grads = [g for layer in check_layers("layers", layers) for g in layer.grads.values() if g.size]
-    norm = math.sqrt(sum(_sum_of_squares(g, 1.0) for g in grads))
+    norm = math.sqrt(sum(elementwise.sum_of_squares(g) for g in grads))
     if norm == math.inf:  # the squares may be too large where the gradients are not
         largest = max(float(namespace(g).max(namespace(g).abs(g))) for g in grads)
         if largest < math.inf:
-            norm = largest * math.sqrt(sum(_sum_of_squares(g, largest) for g in grads))
+            norm = largest * math.sqrt(sum(elementwise.sum_of_squares(g / largest) for g in grads))
     if max_norm < norm < math.inf:
+        factor = max_norm / norm
+        if factor < _SMALL:  # might be no normal number in the gradients' dtype
+            for grad in grads:
+                elementwise.scale(grad, _SMALL)
+            factor /= _SMALL
         for grad in grads:
-            grad *= max_norm / norm
+            elementwise.scale(grad, factor)
     return norm
-
-
-def _sum_of_squares(grad: Array, unit: float) -> float:
-    """The sum of (g / unit)^2 in float64."""
-    xp = namespace(grad)
-    with np.errstate(over="ignore"):
-        wide = xp.astype(grad, xp.float64) / unit
-        return float(xp.sum(wide * wide))

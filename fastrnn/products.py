@@ -89,24 +89,3 @@ def accumulate(dy: Array, x: Array, dweight: Array, dbias: Array | None = None) 
     dweight += xp.matmul(dy.T, x)
     if dbias is not None:
         dbias += xp.sum(dy, axis=0)
-
-
-def gather(table: Array, index: Array) -> Array:
-    """Rows of a table, as one-hot(index) @ table gives them.
-
-    Parameters
-    ----------
-    table : array (V, E)
-    index : array of int64 (rows,)
-        Checked already.
-
-    Returns
-    -------
-    array (rows, E)
-    """
-    return namespace(table).take(table, index, axis=0)
-
-
-def scatter_add(dtable: np.ndarray, index: np.ndarray, drows: np.ndarray) -> None:
-    """Add one-hot(index)^T @ drows, touching only the rows used, in the order of `index`."""
-    np.add.at(dtable, index, drows)

@@ -6,6 +6,7 @@
 #include "kernels.h"
 
 #include "backward.h"
+#include "elementwise.h"
 #include "forward.h"
 #include "outer.h"
 
@@ -53,4 +54,12 @@ const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
     .backward = backward,
     .sigmoid = sigmoid_rows,
     .tanh = tanh_rows,
+    .cross_entropy = cross_entropy,
+    .update = update,
+    .sum_of_squares = sum_of_squares,
+    .scale = scale,
+    .add_scaled = add_scaled,
+    .drop = drop,
+    .gather = gather,
+    .scatter_add = scatter_add,
 };

@@ -141,6 +141,57 @@ typedef struct {
     const frn_blas *blas;
 } frn_outer;
 
+/* Softmax cross entropy of rows with one class each. */
+typedef struct {
+    size_t columns;
+    const void *logits;     /* (rows, columns) */
+    const int64_t *targets; /* (rows,) in [0, columns) */
+    const double *weights;  /* (rows,), or NULL for ones; where 0 the row is excluded */
+    double scale;
+    double *loss; /* (rows,) without weights, 0 where excluded */
+    void *grad;   /* (rows, columns) times weight and scale; may be logits; NULL: not wanted */
+} frn_cross_entropy;
+
+typedef enum {
+    FRN_SGD,
+    FRN_MOMENTUM,
+    FRN_NESTEROV,
+    FRN_ADAM,
+    FRN_RMSPROP,
+    FRN_ADAGRAD
+} frn_rule;
+
+/* A step of an optimizer; the formulas are in fastrnn/optim.py. */
+typedef struct {
+    frn_rule rule;
+    void *param;
+    const void *grad;
+    void *mean, *square;  /* running sums of the gradient and its square, or NULL */
+    double rate, epsilon;
+    double l2;     /* times the parameter is added to the gradient */
+    double shrink; /* the parameter is multiplied by it first */
+    double keep_mean, new_mean, keep_square, new_square;
+    double root; /* divides the root of the mean square */
+} frn_update;
+
+/* Rows with elements dropped. */
+typedef struct {
+    size_t units;
+    const void *x;        /* (rows, units) */
+    void *out;            /* (rows, units) */
+    const uint64_t *keys; /* (rows,) */
+    uint64_t threshold;   /* elements whose hash lies below become 0, */
+    double scale;         /* the others are multiplied by it */
+} frn_drop;
+
+/* Rows of a table by their index. */
+typedef struct {
+    size_t n, columns;
+    const int64_t *index; /* (n,) */
+    void *table;          /* (.., columns) */
+    void *rows;           /* (n, columns) */
+} frn_table;
+
 typedef struct frn_kernels {
     const char *isa;
     int itemsize;
@@ -171,6 +222,16 @@ typedef struct frn_kernels {
     /* Vector functions, for tests and for layers outside the recurrence */
     void (*sigmoid)(size_t n, const void *x, void *out);
     void (*tanh)(size_t n, const void *x, void *out);
+
+    /* Rows or elements [first, last) */
+    void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last);
+    void (*update)(const frn_update *u, size_t first, size_t last);
+    double (*sum_of_squares)(size_t n, const void *x);
+    void (*scale)(size_t n, void *x, double factor);
+    void (*add_scaled)(size_t n, void *y, const void *x, double factor);
+    void (*drop)(const frn_drop *p, size_t first, size_t last);
+    void (*gather)(const frn_table *p, size_t first, size_t last);
+    void (*scatter_add)(const frn_table *p, size_t first, size_t last); /* columns */
 } frn_kernels;
 
 #endif

@@ -36,6 +36,7 @@ FLOORS = [
     ["cells", "batches", "checkpoint", "files", "initializers", "info"],
     ["passes", "plan"],
     ["twin", "native", "products", "parameters"],
+    ["elementwise"],
     ["recurrence"],
     ["stack"],
     ["streams"],

@@ -212,17 +212,17 @@ def test_state_names_and_refusals(rng):
     saved = optimizer.state_dict()
     assert sorted(saved) == [
         "learning_rate",
+        "mean.0.bias",
+        "mean.0.weight",
+        "mean.1.weight",
         "steps",
-        "velocity.0.bias",
-        "velocity.0.weight",
-        "velocity.1.weight",
     ]
     assert sorted(SGD(layers, 0.1).state_dict()) == ["learning_rate", "steps"]
     bad = {
-        "names": {k: v for k, v in saved.items() if k != "velocity.0.bias"},
-        "unknown": {**saved, "mean.0.bias": np.zeros(5)},
-        "shape": {**saved, "steps": np.array(9), "velocity.1.weight": np.zeros((4, 3))},
-        "dtype": {**saved, "steps": np.array(9), "velocity.1.weight": np.zeros((4, 2), "f4")},
+        "names": {k: v for k, v in saved.items() if k != "mean.0.bias"},
+        "unknown": {**saved, "square.0.bias": np.zeros(5)},
+        "shape": {**saved, "steps": np.array(9), "mean.1.weight": np.zeros((4, 3))},
+        "dtype": {**saved, "steps": np.array(9), "mean.1.weight": np.zeros((4, 2), "f4")},
         "steps": {**saved, "steps": np.array(-1)},
         "rate": {**saved, "steps": np.array(9), "learning_rate": np.array(np.nan)},
     }

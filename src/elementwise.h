@@ -1,0 +1,226 @@
+/* What is done to each element, or row by row, outside of time and of products: cross entropy,
+ * optimizer updates, norms, dropout, embedding rows.
+ *
+ * Loops whose result does not depend on their order are plain C on arrays that do not overlap: the
+ * compiler makes vectors of them, and every instruction set and the array formulas above agree in
+ * every bit.  A caller may cut [first, last) wherever it likes.
+ */
+#ifndef FRN_ELEMENTWISE_H
+#define FRN_ELEMENTWISE_H
+
+#include <string.h>
+
+#include "kernels.h"
+#include "vec.h"
+#include "vecmath.h"
+
+/* ---- softmax cross entropy ---- */
+
+/* The largest of k > 0 elements; of NaN, which exp finds, anything. */
+static real largest(const real *z, size_t k)
+{
+    if (k < LANES) {
+        real top = z[0];
+        for (size_t i = 1; i < k; i++) top = z[i] > top ? z[i] : top;
+        return top;
+    }
+    V top = vload(z + k - LANES); /* overlaps the last whole vector: the maximum does not mind */
+    for (size_t i = 0; i + LANES <= k; i += LANES) top = vmax(top, vload(z + i));
+    return vmaxval(top);
+}
+
+/* The sum of exp(z - top), each also written to e if there is one; e may be z.  Runs of 64 vectors
+ * are summed in the element type and these sums in double, so that float keeps its digits however
+ * many classes there are. */
+static double sum_of_exps(const real *z, size_t k, real top, real *e)
+{
+    const size_t whole = k - k % LANES, run = 64 * LANES;
+    const V shift = vset1(top);
+    double total = 0;
+    for (size_t start = 0; start < whole; start += run) {
+        size_t stop = start + run < whole ? start + run : whole;
+        V sum = vzero();
+        for (size_t i = start; i < stop; i += LANES) {
+            V v = vexp(vload(z + i) - shift);
+            if (e) vstore(e + i, v);
+            sum = sum + v;
+        }
+        total += vsum(sum);
+    }
+    if (whole < k) {
+        int rest = (int)(k - whole);
+        real tail[LANES];
+        V v = vexp(vload_n(z + whole, rest) - shift);
+        vstore(tail, v);
+        if (e) vstore_n(e + whole, rest, v);
+        for (int i = 0; i < rest; i++) total += tail[i];
+    }
+    return total;
+}
+
+static void cross_entropy(const frn_cross_entropy *p, size_t first, size_t last)
+{
+    const size_t k = p->columns;
+    for (size_t row = first; row < last; row++) {
+        const real *z = (const real *)p->logits + row * k;
+        real *d = p->grad ? (real *)p->grad + row * k : NULL;
+        const double weight = p->weights ? p->weights[row] : 1.0;
+        if (weight == 0) { /* excluded, whatever it holds */
+            p->loss[row] = 0;
+            if (d) memset(d, 0, k * sizeof(real));
+            continue;
+        }
+        const real top = largest(z, k);
+        const double shifted = (double)z[p->targets[row]] - (double)top; /* before d overwrites z */
+        const double total = sum_of_exps(z, k, top, d);
+        p->loss[row] = __builtin_log(total) - shifted;
+        if (!d) continue;
+        const double factor = weight * p->scale;
+        const real share = (real)(factor / total);
+        for (size_t i = 0; i < k; i++) d[i] *= share;
+        d[p->targets[row]] -= (real)factor;
+    }
+}
+
+/* ---- optimizers: the formulas stand in fastrnn/optim.py, in the same order of operations ---- */
+
+#if FRN_DOUBLE
+#define FRN_SQRT __builtin_sqrt
+#else
+#define FRN_SQRT __builtin_sqrtf
+#endif
+
+static void update(const frn_update *u, size_t first, size_t last)
+{
+    const size_t n = last - first;
+    real *restrict p = (real *)u->param + first;
+    const real *restrict grad = (const real *)u->grad + first;
+    real *restrict m = u->mean ? (real *)u->mean + first : NULL;
+    real *restrict v = u->square ? (real *)u->square + first : NULL;
+    const real rate = (real)u->rate, l2 = (real)u->l2, eps = (real)u->epsilon;
+    const real keep_m = (real)u->keep_mean, new_m = (real)u->new_mean;
+    const real keep_v = (real)u->keep_square, new_v = (real)u->new_square;
+    const real root = (real)u->root, shrink = (real)u->shrink;
+
+/* g is the gradient with or without the weight decay that is added to it */
+#define FRN_EACH(formula)                           \
+    do {                                            \
+        if (u->l2 != 0)                             \
+            for (size_t i = 0; i < n; i++) {        \
+                const real g = grad[i] + l2 * p[i]; \
+                formula;                            \
+            }                                       \
+        else                                        \
+            for (size_t i = 0; i < n; i++) {        \
+                const real g = grad[i];             \
+                formula;                            \
+            }                                       \
+    } while (0)
+
+    switch (u->rule) {
+    case FRN_SGD:
+        FRN_EACH(p[i] -= rate * g);
+        break;
+    case FRN_MOMENTUM:
+        FRN_EACH(m[i] = m[i] * keep_m + g; p[i] -= rate * m[i]);
+        break;
+    case FRN_NESTEROV:
+        FRN_EACH(m[i] = m[i] * keep_m + g; p[i] -= rate * (g + keep_m * m[i]));
+        break;
+    case FRN_ADAM:
+        if (u->shrink != 1)
+            for (size_t i = 0; i < n; i++) p[i] *= shrink;
+        FRN_EACH(m[i] = m[i] * keep_m + new_m * g; v[i] = v[i] * keep_v + new_v * (g * g);
+                 p[i] -= rate * (m[i] / (FRN_SQRT(v[i]) / root + eps)));
+        break;
+    case FRN_RMSPROP:
+        FRN_EACH(v[i] = v[i] * keep_v + new_v * (g * g);
+                 p[i] -= rate * (g / (FRN_SQRT(v[i]) + eps)));
+        break;
+    case FRN_ADAGRAD:
+        FRN_EACH(v[i] = v[i] + g * g; p[i] -= rate * (g / (FRN_SQRT(v[i]) + eps)));
+        break;
+    }
+#undef FRN_EACH
+}
+
+/* ---- whole arrays ---- */
+
+/* Of squares, in double: eight sums side by side, then one after the other. */
+static double sum_of_squares(size_t n, const void *x)
+{
+    const real *a = x;
+    double sums[8] = {0}, total = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) sums[j] += (double)a[i + j] * (double)a[i + j];
+    for (int j = 0; j < 8; j++) total += sums[j];
+    for (; i < n; i++) total += (double)a[i] * (double)a[i];
+    return total;
+}
+
+static void scale(size_t n, void *x, double factor)
+{
+    real *a = x;
+    const real f = (real)factor;
+    for (size_t i = 0; i < n; i++) a[i] *= f;
+}
+
+static void add_scaled(size_t n, void *y, const void *x, double factor)
+{
+    real *restrict to = y;
+    const real *restrict from = x;
+    const real f = (real)factor;
+    if (factor == 1)
+        for (size_t i = 0; i < n; i++) to[i] += from[i];
+    else
+        for (size_t i = 0; i < n; i++) to[i] += from[i] * f;
+}
+
+/* ---- dropout: the hash stands in fastrnn/masks.py ---- */
+
+static inline uint64_t mix(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static void drop(const frn_drop *p, size_t first, size_t last)
+{
+    const size_t units = p->units;
+    const uint64_t threshold = p->threshold;
+    const real keep = (real)p->scale;
+    for (size_t row = first; row < last; row++) {
+        const real *restrict x = (const real *)p->x + row * units;
+        real *restrict out = (real *)p->out + row * units;
+        const uint64_t key = p->keys[row];
+        for (size_t u = 0; u < units; u++) {
+            uint64_t hash = mix(key + (u + 1) * 0x9E3779B97F4A7C15u);
+            out[u] = x[u] * (hash >= threshold ? keep : (real)0);
+        }
+    }
+}
+
+/* ---- rows of a table ---- */
+
+static void gather(const frn_table *p, size_t first, size_t last)
+{
+    const size_t bytes = p->columns * sizeof(real);
+    for (size_t row = first; row < last; row++)
+        memcpy((char *)p->rows + row * bytes,
+               (const char *)p->table + (size_t)p->index[row] * bytes, bytes);
+}
+
+/* Adds columns [first, last) of all rows, one after the other: whoever splits the columns changes
+ * no element's order of sums. */
+static void scatter_add(const frn_table *p, size_t first, size_t last)
+{
+    for (size_t row = 0; row < p->n; row++) {
+        const real *restrict from = (const real *)p->rows + row * p->columns;
+        real *restrict to = (real *)p->table + (size_t)p->index[row] * p->columns;
+        for (size_t i = first; i < last; i++) to[i] += from[i];
+    }
+}
+
+#endif
