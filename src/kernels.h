@@ -152,21 +152,14 @@ typedef struct {
     void *grad;   /* (rows, columns) times weight and scale; may be logits; NULL: not wanted */
 } frn_cross_entropy;
 
-typedef enum {
-    FRN_SGD,
-    FRN_MOMENTUM,
-    FRN_NESTEROV,
-    FRN_ADAM,
-    FRN_RMSPROP,
-    FRN_ADAGRAD
-} frn_rule;
+typedef enum { FRN_SGD, FRN_MOMENTUM, FRN_NESTEROV, FRN_ADAM, FRN_RMSPROP, FRN_ADAGRAD } frn_rule;
 
 /* A step of an optimizer; the formulas are in fastrnn/optim.py. */
 typedef struct {
     frn_rule rule;
     void *param;
     const void *grad;
-    void *mean, *square;  /* running sums of the gradient and its square, or NULL */
+    void *mean, *square; /* running sums of the gradient and its square, or NULL */
     double rate, epsilon;
     double l2;     /* times the parameter is added to the gradient */
     double shrink; /* the parameter is multiplied by it first */
