@@ -114,6 +114,8 @@ class Cell:
         Names of parameters with one value per unit, shape (H,), that formulas use. The gradient
         that a backward formula leaves under such a name has one row per row; the driver adds them
         up.
+    traced : tuple of str or None
+        Names of the values that ``layer.trace`` returns besides the states; by default the gates.
     native : str or None
         The compiled cell that computes the same, if there is one.
     """
@@ -122,6 +124,7 @@ class Cell:
     stages: tuple[Stage, ...]
     states: tuple[str, ...] = ("h",)
     vectors: tuple[str, ...] = ()
+    traced: tuple[str, ...] | None = None
     native: str | None = None
 
     @property
@@ -179,7 +182,7 @@ def _rnn(name: str, function: Function, derivative: Function) -> Cell:
     def backward(xp: Namespace, v: Values, d: Values) -> None:
         d.a = d.h_next * derivative(xp, v.h_next)
 
-    return Cell(name, (Stage(("a",), forward, backward),), native=name)
+    return Cell(name, (Stage(("a",), forward, backward),), traced=(), native=name)
 
 
 RNN = {

@@ -84,4 +84,4 @@ def _unpacked(p: Pass, packed: np.ndarray) -> Container:
         return [flat[a : a + n] for a, n in zip(offsets, rows.lengths, strict=True)]
     flat = np.zeros((rows.N * rows.T, packed.shape[1]), packed.dtype)
     flat[rows.positions(np.arange(rows.N) * rows.T, p.reverse)] = packed
-    return flat.reshape(rows.N, rows.T, -1)
+    return flat.reshape(rows.N, rows.T, packed.shape[1])

@@ -317,10 +317,11 @@ def _sum(a: Container, b: Container) -> Container:
 
 
 def trace_gates(p: Pass, saved: Saved) -> dict[str, Container]:
-    """Return h, further states and every gate by name, each a container of N times (T_i, width)."""
+    """Return the states and the gates by name, each a container of N times (T_i, width)."""
     cell = p.weights.cell
     xp = namespace(p.weights.params["weight_ih"])
-    names = {name: f"{name}_next" for name in cell.states} | {gate: gate for gate in cell.gates}
+    names = {name: f"{name}_next" for name in cell.states}
+    names |= {name: name for name in (cell.gates if cell.traced is None else cell.traced)}
     traced = {}
     for name, key in names.items():
         width = p.weights.width(name)
