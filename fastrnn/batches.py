@@ -40,6 +40,8 @@ def read_array(
     ValueError
         If its rank or a size is another.
     """
+    if _is_ready(x, xp, dtype, shape):
+        return x
     x = as_array(name, x)
     if namespace(x) is not xp:
         raise TypeError(
@@ -52,6 +54,19 @@ def read_array(
     if xp is np and x.shape[-1] > 1 and x.strides[-1] != x.itemsize:
         return np.ascontiguousarray(x)
     return x
+
+
+def _is_ready(x: Any, xp: Any, dtype: np.dtype, shape: tuple[int | None, ...]) -> bool:
+    """Whether nothing is to be checked or converted; one step of a stream takes microseconds."""
+    return (
+        xp is np
+        and type(x) is np.ndarray
+        and x.dtype == dtype
+        and x.flags.c_contiguous
+        and x.flags.aligned
+        and x.ndim == len(shape)
+        and all(a == b or b is None for a, b in zip(x.shape, shape, strict=True))
+    )
 
 
 def kind_of(x: Any) -> Any:

@@ -7,21 +7,15 @@ copy.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from fastrnn import twin
+from fastrnn import native, twin
 from fastrnn.passes import Container, Pass, Weights
-
-native: Any = None
-if importlib.util.find_spec("fastrnn.native"):
-    native = importlib.import_module("fastrnn.native")
 
 __all__ = ["Container", "Pass", "Weights", "engine_for", "prepare", "twin_only"]
 
@@ -40,7 +34,7 @@ def twin_only() -> Iterator[None]:
 
 def engine_for(weights: Weights) -> ModuleType:
     """Return the engine that runs these weights: ``fastrnn.native`` or ``fastrnn.twin``."""
-    if native is None or weights.cell.native is None or _twin_only.get():
+    if weights.cell.native is None or _twin_only.get():
         return twin
     return native if isinstance(weights.params["weight_ih"], np.ndarray) else twin
 

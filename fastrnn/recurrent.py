@@ -372,8 +372,9 @@ init_scale, initial_state, dtype, random_state
 
     def _initial_rows(self) -> tuple[np.ndarray, ...]:
         """Every initial state of one sequence: (L*dirs, width) for each of the cell's states."""
-        rng = np.random.default_rng([self.random_state, 1])  # not the parameters' own numbers
         rows = []
+        if self.initial_state == "normal":  # not the parameters' own numbers
+            rng = np.random.default_rng([self.random_state, 1])
         for name in self.cell.states:
             shape = (len(self._passes()), self._state_width(name))
             if self.initial_state == "learned":
