@@ -151,7 +151,8 @@ cdef class Weights:
                 if projects:
                     k[i].padded = k[i].n  # its operand is the gradient of h: P columns
                 vectors[i] = FRN_SLOTS
-        cdef size_t total = 0, offset[3]
+        cdef size_t offset[3]
+        cdef size_t total = 0
         for i in range(info.stages + 1):
             offset[i] = total
             total += padded_to(kernels.packed_bytes(&k[i], &units[i], vectors[i]), 64)

@@ -9,6 +9,7 @@
 #include "elementwise.h"
 #include "forward.h"
 #include "outer.h"
+#include "pack.h"
 
 static void sigmoid_rows(size_t n, const void *x, void *out)
 {

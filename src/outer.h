@@ -7,7 +7,7 @@
 #ifndef FRN_OUTER_H
 #define FRN_OUTER_H
 
-#include "product.h"
+#include "stage.h"
 
 enum {
     PACK_TILES = 8,   /* tiles of d that one packing task fills */

@@ -1,0 +1,54 @@
+/* Packing: a weight matrix in panels, as the micro-kernel reads it. */
+#ifndef FRN_PACK_H
+#define FRN_PACK_H
+
+#include "stage.h"
+
+static size_t packed_bytes(const frn_axis *k, const frn_axis *units, int vectors)
+{
+    (void)vectors; /* only the last panel is narrower, by whole vectors */
+    return k->blocks * k->padded * units->blocks * round_up(units->n) * sizeof(real);
+}
+
+static size_t pack_tasks(const frn_axis *units, int vectors)
+{
+    return panel_count(units->n, vectors);
+}
+
+/* One panel; `plain` gives the (k, slots * Hp) matrix that BLAS multiplies with. */
+static void pack(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors,
+                 int plain, size_t task)
+{
+    enum { BLOCK = 16 }; /* of k: its destination lines stay in L1 while all lanes are written */
+    const size_t unit = task * vectors * LANES, left = units->n - unit;
+    const size_t ours = smaller((left + LANES - 1) / LANES, vectors), padded = round_up(units->n);
+    const size_t inner = k->blocks * k->padded;
+    const size_t lead = plain ? units->blocks * padded : units->blocks * ours * LANES;
+    real *panel = (real *)dst + (plain ? unit : inner * units->blocks * unit);
+    for (int run = 0; run < k->blocks; run++)
+        for (int slot = 0; slot < units->blocks; slot++)
+            for (size_t v = 0; v < ours; v++) {
+                const real *from = (const real *)src + k->offset[run] + units->offset[slot] +
+                                   (ptrdiff_t)(unit + v * LANES) * units->stride;
+                real *to = panel + run * k->padded * lead +
+                           (plain ? slot * padded + v * LANES : (slot * ours + v) * LANES);
+                const size_t lanes = smaller(left - v * LANES, LANES);
+                if (units->stride == 1) {
+                    for (size_t j = 0; j < k->n; j++)
+                        vstore(to + j * lead, load_units(from + (ptrdiff_t)j * k->stride, lanes));
+                } else {
+                    for (size_t begin = 0; begin < k->n; begin += BLOCK) {
+                        const size_t end = smaller(begin + BLOCK, k->n);
+                        for (size_t lane = 0; lane < LANES; lane++)
+                            for (size_t j = begin; j < end; j++)
+                                to[j * lead + lane] = lane < lanes
+                                                          ? from[(ptrdiff_t)lane * units->stride +
+                                                                 (ptrdiff_t)j * k->stride]
+                                                          : 0;
+                    }
+                }
+                for (size_t j = k->n; j < k->padded; j++) vstore(to + j * lead, vzero());
+            }
+}
+
+#endif

@@ -1,0 +1,153 @@
+/* A stage: sums of all rows and units, panel by panel, each tile handed to its epilogue.
+ *
+ * Every product of the library is one: a step's recurrent product with the cell's formula as the
+ * epilogue, and plain products with one that stores.
+ */
+#ifndef FRN_STAGE_H
+#define FRN_STAGE_H
+
+#include "multiply.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* rows [row, row + rows), units [unit, unit + units) in `vectors` vectors per slot, sums in tile */
+typedef void epilogue_fn(const void *context, size_t row, size_t rows, size_t unit, size_t units,
+                         int vectors, const real *tile);
+
+typedef struct {
+    size_t begin, end;    /* rows, indices into a and init */
+    const real *const *a; /* operand rows; NULL: no product, the sums are what they start from */
+    const frn_packed *w;
+    int first;          /* slot of the tile that the weight's first slot adds to */
+    int slots, vectors; /* of the tile */
+    size_t units;
+    const real *const *init; /* rows where the sums of slots [0, init_slots) start, or NULL */
+    int init_slots;
+    const real *bias; /* where the others start, or NULL: at zero */
+    size_t stride;    /* elements from slot to slot in init rows and in bias */
+    int backwards;    /* panels last to first: what the last call left in L2 is met first */
+    epilogue_fn *epilogue;
+    const void *context;
+    const frn_blas *blas;
+    void *scratch; /* stage_bytes, used with BLAS only */
+} stage_call;
+
+static size_t panel_count(size_t units, int vectors)
+{
+    const size_t width = (size_t)vectors * LANES;
+    return (units + width - 1) / width;
+}
+
+static void start_tile(const stage_call *s, size_t row, size_t rows, size_t unit, int vectors,
+                       real *tile)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (int slot = 0; slot < s->slots; slot++)
+            for (int v = 0; v < vectors; v++) {
+                const size_t at = slot * s->stride + unit + (size_t)v * LANES;
+                V sum = vzero();
+                if (slot < s->init_slots)
+                    sum = vload(s->init[row + r] + at);
+                else if (s->bias)
+                    sum = vload(s->bias + at);
+                vstore(tile + r * TILE + (slot * vectors + v) * LANES, sum);
+            }
+}
+
+static void run_panel(const stage_call *s, size_t panel, const real *const *a)
+{
+    _Alignas(64) real tile[FRN_MR * TILE];
+    const size_t unit = panel * s->vectors * LANES;
+    const size_t units = smaller(s->units - unit, (size_t)s->vectors * LANES);
+    const int vectors = (int)((units + LANES - 1) / LANES);
+    const real *w = a ? (const real *)s->w->data + s->w->k * s->w->slots * unit : NULL;
+    /* blocks of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
+    size_t left = s->end - s->begin, blocks = (left + FRN_MR - 1) / FRN_MR;
+    for (size_t row = s->begin; blocks; blocks--) {
+        const size_t rows = (left + blocks - 1) / blocks;
+        start_tile(s, row, rows, unit, vectors, tile);
+        if (a)
+            multiply_tile[rows - 1][s->w->slots * vectors - 1](tile + s->first * vectors * LANES,
+                                                               a + row, 1, w, s->w->k);
+        s->epilogue(s->context, row, rows, unit, units, vectors, tile);
+        row += rows;
+        left -= rows;
+    }
+}
+
+/* ---- the BLAS engine's way to the same sums: whole matrices first, then the epilogues ---- */
+
+static size_t stage_bytes(size_t rows, int slots, size_t units, size_t k)
+{
+    return (rows * (slots * round_up(units) + k)) * sizeof(real) + rows * sizeof(real *) + 3 * 64;
+}
+
+static void *carve(void **scratch, size_t bytes)
+{
+    char *p = *scratch;
+    *scratch = p + (bytes + 63) / 64 * 64;
+    return p;
+}
+
+/* rows that lie evenly spaced are a matrix as they are; others are gathered */
+static const real *as_matrix(const real *const *a, size_t rows, size_t k, real *gathered,
+                             size_t *lda)
+{
+    ptrdiff_t lead = (ptrdiff_t)k;
+    int even = 1;
+    if (rows > 1) {
+        lead = a[1] - a[0];
+        for (size_t i = 1; i < rows && even; i++) even = a[i] - a[i - 1] == lead;
+        even = even && lead >= (ptrdiff_t)k && lead <= INT_MAX;
+    }
+    *lda = (size_t)lead;
+    if (even) return a[0];
+    *lda = k;
+    for (size_t i = 0; i < rows; i++) memcpy(gathered + i * k, a[i], k * sizeof(real));
+    return gathered;
+}
+
+static void run_blas(const stage_call *s)
+{
+    const size_t rows = s->end - s->begin, padded = round_up(s->units), width = s->slots * padded;
+    void *scratch = s->scratch;
+    real *sums = carve(&scratch, rows * width * sizeof(real));
+    const real **at = carve(&scratch, s->end * sizeof *at);
+    real *gathered = scratch;
+    for (size_t i = 0; i < rows; i++) {
+        at[s->begin + i] = sums + i * width;
+        for (int slot = 0; slot < s->slots; slot++) {
+            const real *from = slot < s->init_slots ? s->init[s->begin + i] : s->bias;
+            if (from)
+                memcpy(sums + i * width + slot * padded, from + slot * s->stride,
+                       padded * sizeof(real));
+            else
+                memset(sums + i * width + slot * padded, 0, padded * sizeof(real));
+        }
+    }
+    size_t lda;
+    const real *a = as_matrix(s->a + s->begin, rows, s->w->k, gathered, &lda);
+    const size_t n = s->w->slots * padded;
+    s->blas->gemm(0, rows, n, s->w->k, a, lda, s->w->data, n, 1.0, sums + s->first * padded, width);
+    stage_call rest = *s;
+    rest.init = at;
+    rest.init_slots = s->slots;
+    rest.stride = padded;
+    const size_t panels = panel_count(s->units, s->vectors);
+    for (size_t panel = 0; panel < panels; panel++) run_panel(&rest, panel, NULL);
+}
+
+static void run_stage(const stage_call *s)
+{
+    if (s->begin == s->end) return;
+    if (s->blas && s->a && s->w->k) {
+        run_blas(s);
+        return;
+    }
+    const real *const *a = s->a && s->w->k ? s->a : NULL;
+    const size_t panels = panel_count(s->units, s->vectors);
+    for (size_t i = 0; i < panels; i++) run_panel(s, s->backwards ? panels - 1 - i : i, a);
+}
+
+#endif
