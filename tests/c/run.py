@@ -75,7 +75,8 @@ def build(
     """Compile tests/c/<name>.c; warnings are errors."""
     macros = [f"-DFRN_DOUBLE={DTYPES.index(dtype)}", f"-DFRN_ISA_{isa.upper()}"]
     command = [*compiler.split(), *FLAGS, *(extra or []), *isas()[isa], *macros]
-    command += [str(HERE / f"{name}.c"), "-o", str(program), "-lm", "-pthread"]
+    command += [f"-I{HERE.parent.parent / 'src'}", str(HERE / f"{name}.c")]
+    command += ["-o", str(program), "-lm", "-pthread"]
     return subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

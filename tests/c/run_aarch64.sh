@@ -11,7 +11,7 @@ for test in test_vec.c test_kernels.c; do
     for isa in NEON BASELINE; do
         for double in 0 1; do
             echo "== $test $isa FRN_DOUBLE=$double"
-            "$CC" -static -std=gnu11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror \
+            "$CC" -static -std=gnu11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -I../../src \
                 "-DFRN_ISA_$isa" "-DFRN_DOUBLE=$double" "$test" -o "$folder/test" -lm -pthread
             "$QEMU" "$folder/test" "$@"
         done
