@@ -5,6 +5,7 @@ from fastrnn._native import get_gemm, isas, set_gemm
 from fastrnn.files import FormatError, load
 from fastrnn.gradient_check import gradient_check
 from fastrnn.gradient_flow import gradient_flow
+from fastrnn.language_model import LanguageModel
 from fastrnn.layers import GRU, LSTM, RNN, register_cell
 from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
 from fastrnn.optim import clip_grad_norm
@@ -18,6 +19,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "FormatError",
+    "LanguageModel",
     "LayerNorm",
     "Linear",
     "Sequential",

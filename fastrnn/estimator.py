@@ -62,6 +62,16 @@ class Parameterized:
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of every estimator; only scikit-learn calls it."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            requires_fit=True,
+        )
+
     def _check_fitted(self, attribute: str) -> None:
         if not hasattr(self, attribute):
             name = type(self).__name__

@@ -36,7 +36,7 @@ DATA_ALIGNMENT = 64  # of the first array: a cache line, so that a mapped file c
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4",
-    "I64": "<i8", "U64": "<u8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1",
+    "I64": "<i8", "U64": "<u8", "I32": "<i4", "U32": "<u4", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
@@ -101,7 +101,7 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
     path : str or path-like
         The file; an existing one is replaced once the new one is complete.
     tensors : mapping of str to array
-        Arrays of float64, float32, int64, uint64, int32, uint8 or bool, of any shape.
+        Arrays of float64, float32, int64, uint64, int32, uint32, uint8 or bool, of any shape.
     metadata : mapping of str to str
         Anything else; `write` adds the key ``"sha256"``.
 

@@ -1,0 +1,124 @@
+"""A language model's layers as the training loop sees them, and its text as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import losses
+from fastrnn.files import FormatError, build
+from fastrnn.minibatches import Batch
+from fastrnn.modules import Dropout
+from fastrnn.text import Ids, Vocabulary
+
+__all__ = ["Network", "load_layers", "make_layers", "one_stream", "token_losses"]
+
+Spec = tuple[str, dict[str, Any]]
+
+TYPES = {"embedding": ("Embedding",), "rnn": ("RNN", "LSTM", "GRU"), "output": ("Linear",)}
+
+
+class Network:
+    """Embedding, recurrent layers, and a softmax over the vocabulary.
+
+    Parameters
+    ----------
+    parts : mapping of str to layer
+        ``"embedding"``, ``"rnn"``, ``"output"``.
+    dropout : float
+        Of the recurrent layers' input and output; between them it is their own.
+    generator : numpy.random.Generator
+        Seeds the masks.
+    """
+
+    def __init__(
+        self, parts: Mapping[str, Any], dropout: float, generator: np.random.Generator
+    ) -> None:
+        self.embedding, self.rnn, self.output = parts["embedding"], parts["rnn"], parts["output"]
+        self.layers = [self.embedding, self.rnn, self.output]
+        self.drops = []
+        if dropout:
+            self.drops = [Dropout(dropout, random_state=generator) for _ in range(2)]
+            self.layers += self.drops
+
+    def learn(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
+        """Loss in nats per token, the number of tokens, and the state to carry; adds gradients."""
+        x, embedding_back = self.embedding.forward(batch.inputs)
+        if self.drops:
+            x, input_back = self.drops[0].forward(x)
+        y, state, rnn_back = self.rnn.forward(x, state=state)
+        if self.drops:
+            y, output_back = self.drops[1].forward(y)
+        loss, loss_back = losses.linear_cross_entropy(self.output, y, batch.targets)
+        dy = loss_back()  # type: ignore[misc]  # with a gradient asked for there is one
+        if self.drops:
+            dy = output_back(dy)
+        dx, _ = rnn_back(dy)  # the gradient of the carried state ends here: truncated BPTT
+        if self.drops:
+            dx = input_back(dx)
+        embedding_back(dx)
+        return float(loss), float(np.size(batch.targets)), state
+
+    def assess(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
+        """Loss and state without dropout and without gradients."""
+        y, state = self.rnn(self.embedding(batch.inputs), state=state)
+        loss, _ = losses.linear_cross_entropy(self.output, y, batch.targets, gradient=False)
+        return float(loss), float(np.size(batch.targets)), state
+
+
+def make_layers(specs: Mapping[str, Spec], generator: np.random.Generator) -> dict[str, Any]:
+    """New layers by class name and configuration, each with a seed of its own."""
+    return {
+        key: build(kind, {**config, "random_state": int(generator.integers(2**63))})
+        for key, (kind, config) in specs.items()
+    }
+
+
+def load_layers(
+    described: Mapping[str, Any], tensors: Mapping[str, Any], n_tokens: int
+) -> dict[str, Any]:
+    """The layers that a file describes, if they fit one another and the vocabulary."""
+    if set(described) != set(TYPES):
+        raise FormatError(f"layers: expected {', '.join(TYPES)}, got {sorted(described)!r:.80}")
+    own: dict[str, dict[str, Any]] = {key: {} for key in TYPES}
+    for name, array in tensors.items():
+        key, _, inner = name.partition(".")
+        if key not in own:
+            raise FormatError(f"{name[:80]}: expected an array of {', '.join(TYPES)}")
+        own[key][inner] = array
+    for key, kinds in TYPES.items():
+        kind = described[key]["type"]
+        if kind not in kinds:
+            raise FormatError(f"layers.{key}: expected {' or '.join(kinds)}, got {kind!r:.80}")
+    parts = {
+        key: build(described[key]["type"], described[key]["config"], own[key]) for key in TYPES
+    }
+    embedding, rnn, output = parts["embedding"], parts["rnn"], parts["output"]
+    for what, expected, found in (
+        ("embedding: num_embeddings", n_tokens, embedding.num_embeddings),
+        ("output: out_features", n_tokens, output.out_features),
+        ("rnn: input_size", embedding.embedding_dim, rnn.input_size),
+        ("rnn: bidirectional", False, rnn.bidirectional),
+        ("output: in_features", rnn.output_size, output.in_features),
+        ("embedding: dtype", rnn.dtype, embedding.dtype),
+        ("output: dtype", rnn.dtype, output.dtype),
+    ):
+        if expected != found:
+            raise FormatError(f"layers.{what}: expected {expected}, got {found}")
+    return parts
+
+
+def one_stream(documents: list[str], vocabulary: Vocabulary) -> Ids:
+    """Texts as one sequence of numbers, each text after a boundary, several with one at the end."""
+    boundary = np.array([Vocabulary.BOUNDARY])
+    parts = [part for text in documents for part in (boundary, vocabulary.encode(text))]
+    return np.concatenate([*parts, boundary] if len(documents) > 1 else parts)
+
+
+def token_losses(output: Any, y: Any, targets: Any) -> NDArray[np.float64]:
+    """-log of each target's probability, for rows (n, H)."""
+    found, _ = losses.linear_cross_entropy(output, y, targets, reduction="none", gradient=False)
+    return np.asarray(found, dtype=np.float64)
