@@ -33,12 +33,13 @@ static size_t product_bytes(const frn_product *p, size_t rows)
 
 static void product(const frn_product *p, size_t first, size_t last, void *scratch)
 {
+    /* counted from the first row, as the scratch is */
     const store_context store = {
-        .out = (real *const *)p->out, .slots = 1, .accumulate = p->accumulate};
+        .out = (real *const *)p->out + first, .slots = 1, .accumulate = p->accumulate};
     const stage_call call = {
-        .begin = first,
-        .end = last,
-        .a = (const real *const *)p->a,
+        .begin = 0,
+        .end = last - first,
+        .a = (const real *const *)p->a + first,
         .w = &p->w,
         .slots = 1,
         .vectors = p->w.vectors,

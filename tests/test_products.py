@@ -10,7 +10,15 @@ import pytest
 from fastrnn import _native, products
 
 # Rows, inner and outer dimensions around tiles, vectors and panels, and blocks of rows.
-SHAPES = [(0, 3, 4), (1, 1, 1), (5, 7, 9), (6, 16, 17), (97, 33, 130), (600, 20, 64), (13, 129, 70)]
+SHAPES = [
+    (0, 3, 4),
+    (1, 1, 1),
+    (5, 7, 9),
+    (6, 16, 17),
+    (97, 33, 130),
+    (13, 129, 70),
+    (2000, 11, 53),
+]
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
 
 
