@@ -76,7 +76,8 @@ def cross_entropy(
     grad : array (rows, K), or None
     """
     if is_numpy(rows, targets):
-        rows = np.ascontiguousarray(rows)
+        rows, targets = np.ascontiguousarray(rows), np.ascontiguousarray(targets)
+        weights = None if weights is None else np.ascontiguousarray(weights)
         loss = np.zeros(rows.shape[0])
         if gradient and out is None:
             out = np.empty_like(rows)

@@ -405,3 +405,20 @@ def test_pointwise_names_bad_input(name):
         call(np.zeros(2, complex), np.zeros(2))
     with raises(ValueError, "targets: expected a list of 2 arrays"):
         call([np.zeros(2), np.zeros(1)], [np.zeros(1), np.zeros(2)])
+
+
+def test_targets_and_weights_may_be_strided() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((6, 1, 4))
+    targets = rng.integers(0, 4, (6, 5))[:, 2:3]  # one step of six streams
+    weight = rng.uniform(0, 1, (6, 5))[:, 2:3]
+    loss, grad = losses.softmax_cross_entropy(logits, targets, weight)
+    expected = losses.softmax_cross_entropy(logits, targets.copy(), weight.copy())
+    assert loss == expected[0]
+    assert np.array_equal(grad, expected[1])
+    linear = Linear(4, 4, dtype="float64", random_state=0)
+    loss, _ = losses.linear_cross_entropy(linear, logits, targets, weight, gradient=False)
+    wanted = losses.linear_cross_entropy(
+        linear, logits, targets.copy(), weight.copy(), gradient=False
+    )
+    assert loss == wanted[0]
