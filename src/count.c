@@ -15,7 +15,8 @@
 static _Thread_local int thread_limit;
 static atomic_int process_threads, environment_threads, quota;
 
-static int count_affinity(void) {
+static int count_affinity(void)
+{
 #ifdef __linux__
     /* The kernel refuses a set smaller than its own, so grow until it fits. */
     for (int processors = 1024; processors <= 1 << 20; processors *= 4) {
@@ -31,8 +32,10 @@ static int count_affinity(void) {
     return online > 0 && online < INT_MAX ? (int)online : 1;
 }
 
-int frn_affinity_count(void) {
-    /* Per thread, as affinity is; kept for a moment, because a streaming step takes microseconds. */
+int frn_affinity_count(void)
+{
+    /* Per thread, as affinity is; kept for a moment, because a streaming step takes microseconds.
+     */
     static _Thread_local int64_t read_at;
     static _Thread_local int count;
     struct timespec t;
@@ -45,18 +48,21 @@ int frn_affinity_count(void) {
     return count;
 }
 
-int frn_capacity(void) {
+int frn_capacity(void)
+{
     int n = frn_affinity_count();
     int most = atomic_load_explicit(&quota, memory_order_relaxed);
     return most > 0 && most < n ? most : n;
 }
 
-int frn_num_threads(void) {
+int frn_num_threads(void)
+{
     frn_source source;
     return frn_num_threads_from(&source);
 }
 
-int frn_num_threads_from(frn_source *source) {
+int frn_num_threads_from(frn_source *source)
+{
     int n;
     if ((n = thread_limit) > 0) return *source = FRN_FROM_THREAD, n;
     n = atomic_load_explicit(&process_threads, memory_order_relaxed);
@@ -68,12 +74,22 @@ int frn_num_threads_from(frn_source *source) {
     return n;
 }
 
-int frn_set_thread_limit(int n) {
+int frn_set_thread_limit(int n)
+{
     int old = thread_limit;
     thread_limit = n;
     return old;
 }
 
-int frn_set_process_threads(int n) { return atomic_exchange(&process_threads, n); }
-int frn_set_environment_threads(int n) { return atomic_exchange(&environment_threads, n); }
-int frn_set_quota(int n) { return atomic_exchange(&quota, n); }
+int frn_set_process_threads(int n)
+{
+    return atomic_exchange(&process_threads, n);
+}
+int frn_set_environment_threads(int n)
+{
+    return atomic_exchange(&environment_threads, n);
+}
+int frn_set_quota(int n)
+{
+    return atomic_exchange(&quota, n);
+}

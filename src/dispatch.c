@@ -1,14 +1,18 @@
 #include "dispatch.h"
 
-#define TABLES(isa) {&frn_kernels_##isa##_f32, &frn_kernels_##isa##_f64}
+#define TABLES(isa)  {&frn_kernels_##isa##_f32, &frn_kernels_##isa##_f64}
 #define DECLARE(isa) extern const frn_kernels frn_kernels_##isa##_f32, frn_kernels_##isa##_f64
 
-static int always(void) { return 1; }
+static int always(void)
+{
+    return 1;
+}
 
 /* __builtin_cpu_supports also asks whether the operating system saves the wide registers. */
 #ifdef FRN_HAVE_AVX512
 DECLARE(avx512);
-static int avx512(void) {
+static int avx512(void)
+{
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -17,7 +21,10 @@ static int avx512(void) {
 
 #ifdef FRN_HAVE_AVX2
 DECLARE(avx2);
-static int avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static int avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 #endif
 
 #ifdef FRN_HAVE_NEON
@@ -36,8 +43,7 @@ const frn_isa frn_isas[] = {
 #ifdef FRN_HAVE_NEON
     {"neon", 0, always, TABLES(neon)}, /* part of every aarch64 */
 #endif
-    {"baseline", 0, always, TABLES(baseline)},
-    {0, 0, 0, {0, 0}},
+    {"baseline", 0, always, TABLES(baseline)}, {0, 0, 0, {0, 0}},
 };
 
 #if defined(__clang__)

@@ -17,9 +17,9 @@
  * `busy` is held by the one region that uses the workers, and by whatever starts or ends them. It
  * is only ever tried, never waited for: who does not get it works alone.
  *
- * Fork: a child has only the forking thread. If no region is running, `prepare` ends the workers and
- * holds `busy` over the fork, so the child's copy is an empty pool. If one is running, the fork does
- * not wait for it; the child then forgets the workers it does not have, with their slots. */
+ * Fork: a child has only the forking thread. If no region is running, `prepare` ends the workers
+ * and holds `busy` over the fork, so the child's copy is an empty pool. If one is running, the fork
+ * does not wait for it; the child then forgets the workers it does not have, with their slots. */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* pthread_setname_np */
 #endif
@@ -41,10 +41,10 @@
 enum { IDLE, PARKED, GO, RUNNING, AWAITED, STOP };
 
 enum {
-    LINE = 128,             /* two cache lines: adjacent ones are fetched in pairs */
-    STACK_BYTES = 1 << 20,  /* kernels keep a few tiles on it */
-    PAUSES_PER_LOOK = 32,   /* pauses between two looks at the clock, about a microsecond */
-    YIELDS = 16,            /* before parking on a crowded machine */
+    LINE = 128,            /* two cache lines: adjacent ones are fetched in pairs */
+    STACK_BYTES = 1 << 20, /* kernels keep a few tiles on it */
+    PAUSES_PER_LOOK = 32,  /* pauses between two looks at the clock, about a microsecond */
+    YIELDS = 16,           /* before parking on a crowded machine */
 };
 
 /* How long to spin before sleeping. Long enough for the Python code between two regions of one
@@ -54,7 +54,8 @@ static const int64_t SPIN_NS = 100 * 1000;
 typedef struct slot {
     _Alignas(LINE) atomic_int state;
     _Alignas(LINE) pthread_mutex_t mutex;
-    pthread_cond_t changed; /* one sleeper at most: the worker when PARKED, the caller when AWAITED */
+    pthread_cond_t
+        changed; /* one sleeper at most: the worker when PARKED, the caller when AWAITED */
     pthread_t thread;
     int worker;
 } slot;
@@ -81,36 +82,52 @@ typedef unsigned int fp_modes;
 /* All exceptions masked, round to nearest (0x1f80), flush results (0x8000) and inputs (0x0040).
  * The whole word and not only two bits: with the caller's rounding in one thread and the default in
  * the others, bits would depend on the split. */
-static fp_modes enter_fp(void) {
+static fp_modes enter_fp(void)
+{
     fp_modes old = __builtin_ia32_stmxcsr();
     __builtin_ia32_ldmxcsr(0x1f80u | 0x8000u | 0x0040u);
     return old;
 }
-static void leave_fp(fp_modes old) { __builtin_ia32_ldmxcsr(old); }
+static void leave_fp(fp_modes old)
+{
+    __builtin_ia32_ldmxcsr(old);
+}
 #elif defined(__aarch64__)
 typedef uint64_t fp_modes;
-static fp_modes enter_fp(void) {
+static fp_modes enter_fp(void)
+{
     fp_modes old;
     __asm__ volatile("mrs %0, fpcr" : "=r"(old));
     __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24)); /* FZ: inputs and results */
     return old;
 }
-static void leave_fp(fp_modes old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
+static void leave_fp(fp_modes old)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(old));
+}
 #else
 typedef int fp_modes;
-static fp_modes enter_fp(void) { return 0; }
-static void leave_fp(fp_modes old) { (void)old; }
+static fp_modes enter_fp(void)
+{
+    return 0;
+}
+static void leave_fp(fp_modes old)
+{
+    (void)old;
+}
 #endif
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
-static int64_t now_ns(void) {
+static int64_t now_ns(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static inline void relax(void) {
+static inline void relax(void)
+{
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -119,7 +136,8 @@ static inline void relax(void) {
 }
 
 /* Watches the word for a while; returns 1 once it is not `value`, 0 when patience ends. */
-static int spin_while(atomic_int *state, int value) {
+static int spin_while(atomic_int *state, int value)
+{
     if (atomic_load_explicit(&pool.crowded, memory_order_relaxed)) {
         for (int i = 0; i < YIELDS; i++) {
             if (atomic_load_explicit(state, memory_order_acquire) != value) return 1;
@@ -140,7 +158,8 @@ static int spin_while(atomic_int *state, int value) {
 }
 
 /* Sleeps until the word, first changed from `from` to `asleep`, is changed by another thread. */
-static void sleep_while(slot *s, int from, int asleep) {
+static void sleep_while(slot *s, int from, int asleep)
+{
     pthread_mutex_lock(&s->mutex);
     int seen = from;
     if (atomic_compare_exchange_strong(&s->state, &seen, asleep))
@@ -149,7 +168,8 @@ static void sleep_while(slot *s, int from, int asleep) {
 }
 
 /* Sets the word and wakes who sleeps on `asleep`. */
-static void change(slot *s, int to, int asleep) {
+static void change(slot *s, int to, int asleep)
+{
     if (atomic_exchange(&s->state, to) == asleep) {
         /* the lock waits until the sleeper, which holds it, is in pthread_cond_wait */
         pthread_mutex_lock(&s->mutex);
@@ -160,7 +180,8 @@ static void change(slot *s, int to, int asleep) {
 
 /* --- workers ------------------------------------------------------------------------------- */
 
-static void claim_tasks(frn_task task, void *ctx, size_t n_tasks, int worker) {
+static void claim_tasks(frn_task task, void *ctx, size_t n_tasks, int worker)
+{
     for (;;) {
         size_t index = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
         if (index >= n_tasks) return;
@@ -168,7 +189,8 @@ static void claim_tasks(frn_task task, void *ctx, size_t n_tasks, int worker) {
     }
 }
 
-static void *work(void *argument) {
+static void *work(void *argument)
+{
     slot *s = argument;
     inside = 1;
     enter_fp();
@@ -184,7 +206,8 @@ static void *work(void *argument) {
     }
 }
 
-static slot *start_worker(int worker) {
+static slot *start_worker(int worker)
+{
     slot *s = NULL;
     if (posix_memalign((void **)&s, LINE, sizeof *s)) return NULL;
     atomic_init(&s->state, IDLE);
@@ -217,7 +240,8 @@ static slot *start_worker(int worker) {
 
 /* Makes the pool at least `wanted` workers, if the system allows; returns how many there are. Needs
  * busy. */
-static int start_workers(int wanted) {
+static int start_workers(int wanted)
+{
     int n = atomic_load_explicit(&pool.n_slots, memory_order_relaxed);
     if (n >= wanted) return n;
     slot **slots = realloc(pool.slots, (size_t)wanted * sizeof *slots);
@@ -230,7 +254,8 @@ static int start_workers(int wanted) {
 }
 
 /* Ends and joins all workers. Needs busy. */
-static void stop_workers(void) {
+static void stop_workers(void)
+{
     int n = atomic_load_explicit(&pool.n_slots, memory_order_relaxed);
     for (int i = 0; i < n; i++) change(pool.slots[i], STOP, PARKED);
     for (int i = 0; i < n; i++) {
@@ -245,28 +270,35 @@ static void stop_workers(void) {
     atomic_store_explicit(&pool.n_slots, 0, memory_order_relaxed);
 }
 
-static int try_busy(void) {
+static int try_busy(void)
+{
     int seen = 0;
     return atomic_compare_exchange_strong(&pool.busy, &seen, 1);
 }
 
-static void release_busy(void) { atomic_store(&pool.busy, 0); }
+static void release_busy(void)
+{
+    atomic_store(&pool.busy, 0);
+}
 
 /* --- fork ---------------------------------------------------------------------------------- */
 
-static void prepare_fork(void) {
+static void prepare_fork(void)
+{
     fork_holds = try_busy();
     if (fork_holds) stop_workers();
 }
 
-static void parent_after_fork(void) {
+static void parent_after_fork(void)
+{
     if (fork_holds) release_busy();
     fork_holds = 0;
 }
 
-static void child_after_fork(void) {
-    /* Where busy was not ours, another thread may have been anywhere in this file: nothing it owned is
-     * touched, and a few hundred bytes are lost. */
+static void child_after_fork(void)
+{
+    /* Where busy was not ours, another thread may have been anywhere in this file: nothing it owned
+     * is touched, and a few hundred bytes are lost. */
     pool.slots = NULL;
     atomic_store(&pool.n_slots, 0);
     fork_holds = 0;
@@ -274,18 +306,21 @@ static void child_after_fork(void) {
 }
 
 /* When the library is loaded: a fork while the first region starts must find them in place. */
-__attribute__((constructor)) static void install_fork_handlers(void) {
+__attribute__((constructor)) static void install_fork_handlers(void)
+{
     pthread_atfork(prepare_fork, parent_after_fork, child_after_fork);
 }
 
 /* --- regions ------------------------------------------------------------------------------- */
 
-static int run_inline(frn_task task, void *ctx, size_t n_tasks) {
+static int run_inline(frn_task task, void *ctx, size_t n_tasks)
+{
     for (size_t index = 0; index < n_tasks; index++) task(ctx, index, 0);
     return 1;
 }
 
-static int run_shared(frn_task task, void *ctx, size_t n_tasks, int n_threads) {
+static int run_shared(frn_task task, void *ctx, size_t n_tasks, int n_threads)
+{
     int helpers = start_workers(n_threads - 1);
     if (helpers > n_threads - 1) helpers = n_threads - 1;
     atomic_store_explicit(&pool.crowded, helpers + 1 > frn_capacity(), memory_order_relaxed);
@@ -306,7 +341,8 @@ static int run_shared(frn_task task, void *ctx, size_t n_tasks, int n_threads) {
     return helpers + 1;
 }
 
-int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads) {
+int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads)
+{
     if (n_tasks == 0) return 0;
     if (inside) return run_inline(task, ctx, n_tasks);
     if ((size_t)INT_MAX > n_tasks && n_threads > (int)n_tasks) n_threads = (int)n_tasks;
@@ -325,9 +361,13 @@ int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads) {
     return used;
 }
 
-int frn_pool_size(void) { return atomic_load_explicit(&pool.n_slots, memory_order_relaxed); }
+int frn_pool_size(void)
+{
+    return atomic_load_explicit(&pool.n_slots, memory_order_relaxed);
+}
 
-int frn_pool_stop(void) {
+int frn_pool_stop(void)
+{
     if (!try_busy()) return 0;
     stop_workers();
     release_busy();

@@ -20,8 +20,8 @@ typedef void (*frn_task)(void *ctx, size_t index, int worker);
 /* Runs task(ctx, 0..n_tasks-1, worker) on up to n_threads threads, the caller among them, and
  * returns when all are done. What the caller wrote before is visible to the tasks, and what the
  * tasks wrote is visible to the caller after. A number of threads beyond the number of cores is
- * honored. A call from inside a task, or while another thread's region is running, runs all its tasks
- * in the calling thread as worker 0. While tasks run, every thread that takes part rounds to
+ * honored. A call from inside a task, or while another thread's region is running, runs all its
+ * tasks in the calling thread as worker 0. While tasks run, every thread that takes part rounds to
  * nearest and takes denormal numbers for zero; the caller's own modes are restored at the end.
  * Returns how many threads could take part: fewer than asked for where n_tasks is smaller, where
  * the call ran inline, or where the system gave no more threads. */

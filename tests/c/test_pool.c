@@ -1,6 +1,6 @@
-/* Drives the pool of src/pool.h from C, so that the thread sanitizer sees nothing but it. Prints one
- * line per check; exits with 1 at the first that fails. Checks whose name holds the first argument are
- * left out. See pool.sh beside it. */
+/* Drives the pool of src/pool.h from C, so that the thread sanitizer sees nothing but it. Prints
+ * one line per check; exits with 1 at the first that fails. Checks whose name holds the first
+ * argument are left out. See pool.sh beside it. */
 #define _GNU_SOURCE
 
 #include "count.h"
@@ -37,15 +37,16 @@
 
 enum { MOST = 40, PATIENCE = 60 /* seconds until a check that hangs is killed */ };
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            _exit(1);                                                                              \
-        }                                                                                          \
+#define CHECK(condition)                                                    \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            _exit(1);                                                       \
+        }                                                                   \
     } while (0)
 
-static void spend(long ns) {
+static void spend(long ns)
+{
     struct timespec start, t;
     clock_gettime(CLOCK_MONOTONIC, &start);
     do clock_gettime(CLOCK_MONOTONIC, &t);
@@ -57,14 +58,15 @@ static void spend(long ns) {
 typedef struct {
     int n_threads;
     long task_ns;
-    uint64_t *runs;           /* per task; plain memory, for the sanitizer to watch */
-    uint64_t scratch[MOST];   /* per worker; plain memory too */
-    size_t last[MOST];        /* per worker: the task before, plus one */
-    atomic_int taken[MOST];   /* per worker: a task runs */
+    uint64_t *runs;         /* per task; plain memory, for the sanitizer to watch */
+    uint64_t scratch[MOST]; /* per worker; plain memory too */
+    size_t last[MOST];      /* per worker: the task before, plus one */
+    atomic_int taken[MOST]; /* per worker: a task runs */
     atomic_int errors;
 } region;
 
-static void count_task(void *ctx, size_t index, int worker) {
+static void count_task(void *ctx, size_t index, int worker)
+{
     region *r = ctx;
     if (worker < 0 || worker >= r->n_threads || worker >= MOST) {
         atomic_fetch_add(&r->errors, 1);
@@ -79,7 +81,8 @@ static void count_task(void *ctx, size_t index, int worker) {
     atomic_store(&r->taken[worker], 0);
 }
 
-static void run_counted(size_t n_tasks, int n_threads, long task_ns) {
+static void run_counted(size_t n_tasks, int n_threads, long task_ns)
+{
     region r;
     memset(&r, 0, sizeof r);
     r.n_threads = n_threads;
@@ -95,7 +98,8 @@ static void run_counted(size_t n_tasks, int n_threads, long task_ns) {
     free(r.runs);
 }
 
-static void test_each_task_runs_once(void) {
+static void test_each_task_runs_once(void)
+{
     static const int threads[] = {1, 2, 3, 5, 2, 1, 8, 33, 3};
     static const size_t tasks[] = {0, 1, 2, 3, 7, 100, 1000};
     for (size_t i = 0; i < sizeof threads / sizeof *threads; i++)
@@ -105,7 +109,8 @@ static void test_each_task_runs_once(void) {
     CHECK(frn_pool_size() == 32); /* what was asked for, although there are fewer cores */
 }
 
-static void test_many_regions(void) {
+static void test_many_regions(void)
+{
     for (int i = 0; i < (SANITIZED ? 5000 : 100000); i++) run_counted(2 + i % 3, 2 + i % 2, 0);
     for (int i = 0; i < 20; i++) { /* parked in between */
         usleep(1000);
@@ -115,7 +120,8 @@ static void test_many_regions(void) {
 
 /* --- nested and concurrent calls ------------------------------------------------------------- */
 
-static void nested_task(void *ctx, size_t index, int worker) {
+static void nested_task(void *ctx, size_t index, int worker)
+{
     (void)index, (void)worker;
     region r;
     memset(&r, 0, sizeof r);
@@ -128,7 +134,8 @@ static void nested_task(void *ctx, size_t index, int worker) {
     atomic_fetch_add((atomic_int *)ctx, bad ? 1000 : 1);
 }
 
-static void test_nested(void) {
+static void test_nested(void)
+{
     for (int n_threads = 1; n_threads <= 4; n_threads++) {
         atomic_int done = 0;
         frn_pool_run(nested_task, &done, 10, n_threads);
@@ -136,13 +143,16 @@ static void test_nested(void) {
     }
 }
 
-static void *call_often(void *argument) {
+static void *call_often(void *argument)
+{
     int n_threads = (int)(intptr_t)argument;
-    for (int i = 0; i < (SANITIZED ? 300 : 3000); i++) run_counted(5 + i % 3, n_threads, i % 50 ? 0 : 5000);
+    for (int i = 0; i < (SANITIZED ? 300 : 3000); i++)
+        run_counted(5 + i % 3, n_threads, i % 50 ? 0 : 5000);
     return NULL;
 }
 
-static void test_concurrent_callers(void) {
+static void test_concurrent_callers(void)
+{
     pthread_t callers[4];
     for (intptr_t i = 0; i < 4; i++) pthread_create(&callers[i], NULL, call_often, (void *)(i + 1));
     for (int i = 0; i < 4; i++) pthread_join(callers[i], NULL);
@@ -156,7 +166,8 @@ typedef struct {
     int round_up_expected;
 } modes;
 
-static void modes_task(void *ctx, size_t index, int worker) {
+static void modes_task(void *ctx, size_t index, int worker)
+{
     (void)index;
     modes *m = ctx;
     int denormal_input = m->tiny * 1e300 != 0.0;
@@ -177,7 +188,8 @@ static void modes_task(void *ctx, size_t index, int worker) {
     spend(20000); /* time for the others to come */
 }
 
-static void test_floating_point_and_signals(void) {
+static void test_floating_point_and_signals(void)
+{
     modes m = {.tiny = 4.9e-310, .three = 3.0};
     for (int n_threads = 1; n_threads <= 3; n_threads++)
         for (int rounding = 0; rounding < 2; rounding++)
@@ -197,19 +209,21 @@ static void test_floating_point_and_signals(void) {
 
 /* --- fork ------------------------------------------------------------------------------------ */
 
-static void check_child(pid_t child) {
+static void check_child(pid_t child)
+{
     int status;
     CHECK(child > 0);
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* The thread sanitizer lets no thread of a child have the stack of a thread that the child was forked
- * without; so with it, and then only, such children use the pool alone. */
+/* The thread sanitizer lets no thread of a child have the stack of a thread that the child was
+ * forked without; so with it, and then only, such children use the pool alone. */
 static atomic_int others_run;
 
 /* Forks a child that uses the pool, forks a child that uses the pool, ... */
-static void fork_and_use(int depth) {
+static void fork_and_use(int depth)
+{
     pid_t child = fork();
     if (child) {
         check_child(child);
@@ -225,7 +239,8 @@ static void fork_and_use(int depth) {
     _exit(0);
 }
 
-static void *fork_in_thread(void *argument) {
+static void *fork_in_thread(void *argument)
+{
     (void)argument;
     for (int i = 0; i < 5; i++) fork_and_use(0);
     return NULL;
@@ -233,13 +248,15 @@ static void *fork_in_thread(void *argument) {
 
 static atomic_int enough;
 
-static void *call_until_enough(void *argument) {
+static void *call_until_enough(void *argument)
+{
     long task_ns = *(long *)argument;
     while (!atomic_load(&enough)) run_counted(6, 3, task_ns);
     return NULL;
 }
 
-static void test_fork(void) {
+static void test_fork(void)
+{
     run_counted(10, 3, 0);
     fork_and_use(0);
     CHECK(frn_pool_size() == 0); /* ended before the fork, ... */
@@ -260,7 +277,8 @@ static void test_fork(void) {
         atomic_store(&enough, 0);
         atomic_store(&others_run, 1);
         pthread_t callers[2], forkers[2];
-        for (int k = 0; k < 2; k++) pthread_create(&callers[k], NULL, call_until_enough, &lengths[i]);
+        for (int k = 0; k < 2; k++)
+            pthread_create(&callers[k], NULL, call_until_enough, &lengths[i]);
         for (int k = 0; k < 2; k++) pthread_create(&forkers[k], NULL, fork_in_thread, NULL);
         for (int k = 0; k < (SANITIZED ? 3 : 10); k++) fork_and_use(k % 2);
         for (int k = 0; k < 2; k++) pthread_join(forkers[k], NULL);
@@ -273,7 +291,8 @@ static void test_fork(void) {
 
 /* --- starting and stopping ------------------------------------------------------------------- */
 
-static int count_threads(void) {
+static int count_threads(void)
+{
     int count = 0;
     DIR *directory = opendir("/proc/self/task");
     if (!directory) return -1;
@@ -283,7 +302,8 @@ static int count_threads(void) {
 }
 
 /* The system takes a moment to forget a thread that was joined. */
-static int threads_become(int expected) {
+static int threads_become(int expected)
+{
     for (int i = 0; i < 1000; i++) {
         if (count_threads() == expected) return 1;
         usleep(1000);
@@ -291,7 +311,8 @@ static int threads_become(int expected) {
     return 0;
 }
 
-static void test_stop(void) {
+static void test_stop(void)
+{
     CHECK(frn_pool_stop() == 1);
     CHECK(frn_pool_size() == 0);
     usleep(10000);
@@ -304,18 +325,21 @@ static void test_stop(void) {
     if (before > 0) CHECK(threads_become(before));
 }
 
-static void stop_task(void *ctx, size_t index, int worker) {
+static void stop_task(void *ctx, size_t index, int worker)
+{
     (void)index, (void)worker;
     if (frn_pool_stop()) atomic_fetch_add((atomic_int *)ctx, 1);
 }
 
-static void test_stop_leaves_a_running_region(void) {
+static void test_stop_leaves_a_running_region(void)
+{
     atomic_int stopped = 0;
     frn_pool_run(stop_task, &stopped, 10, 3);
     CHECK(atomic_load(&stopped) == 0);
 }
 
-static void test_too_few_threads(void) {
+static void test_too_few_threads(void)
+{
     if (SANITIZED) return; /* the sanitizers need their own address space */
     pid_t child = fork();
     if (child == 0) {
@@ -336,12 +360,14 @@ static void test_too_few_threads(void) {
 
 /* --- how many -------------------------------------------------------------------------------- */
 
-static void *read_number(void *argument) {
+static void *read_number(void *argument)
+{
     *(int *)argument = frn_num_threads();
     return NULL;
 }
 
-static void test_counts(void) {
+static void test_counts(void)
+{
     int affinity = frn_affinity_count();
     CHECK(affinity >= 1 && frn_num_threads() == affinity);
     CHECK(frn_set_quota(1) == 0 && frn_num_threads() == 1 && frn_capacity() == 1);
@@ -360,7 +386,8 @@ static void test_counts(void) {
     CHECK(frn_set_quota(0) == affinity + 1);
 }
 
-int main(int n_arguments, char **arguments) {
+int main(int n_arguments, char **arguments)
+{
     static const struct {
         const char *name;
         void (*test)(void);
