@@ -1,0 +1,111 @@
+"""The examples run, as a user runs them, and their own small parts are right."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import fastrnn
+
+
+def run(root: Path, *arguments: str | Path) -> str:
+    """What an example prints."""
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def character_model(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("m", root / "examples" / "character_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_trigram_is_its_formula(character_model: ModuleType) -> None:
+    text = "abracadabra abracadabra"
+    trigram = character_model.Trigram(text)
+    w0, w1, w2, w3 = trigram.weights
+    assert trigram.weights.sum() == pytest.approx(1)
+    n, size = len(text), len(set(text)) + 1
+    # "b" after "ra": never; after "a": 4 of 9 times; alone 4 of 23.
+    expected = w0 / size + w1 * 4 / n + w2 * 4 / (text.count("a")) + w3 * 0
+    ids = trigram._encode("rab")
+    assert (trigram._orders(ids) @ trigram.weights)[2] == pytest.approx(expected)
+    # "r" after "ab" follows every one of its 4 times, and "b" every one.
+    ids = trigram._encode("abr")
+    expected = w0 / size + w1 * 4 / n + w2 + w3
+    assert (trigram._orders(ids) @ trigram.weights)[2] == pytest.approx(expected)
+
+
+def test_the_trigrams_probabilities_add_up_to_one(character_model: ModuleType) -> None:
+    """After pairs that have been seen; all known characters and one that is not."""
+    text = "the cat sat on the mat and the rat sat on the cat " * 3
+    trigram = character_model.Trigram(text)
+    for pair in ("th", "at", "e "):
+        p = [
+            (trigram._orders(trigram._encode(pair + c)) @ trigram.weights)[2]
+            for c in [*sorted(set(text)), "Q"]
+        ]
+        assert sum(p) == pytest.approx(1, abs=0.02)  # the text's last pair has no follower
+
+
+def test_the_trigram_measures_bits(character_model: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    text = "".join(rng.choice(list("abcd"), 60_000))
+    bits = character_model.Trigram(text[:50_000]).bits_per_character(text[50_000:])
+    assert bits == pytest.approx(2, abs=0.01)  # four equally likely characters
+
+
+def test_the_character_model_runs_as_a_whole(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    printed = run(root, root / "examples" / "character_model.py", "--quick", "--out", out)
+    bits = [float(b) for b in re.findall(r"held out (\d\.\d+) bits per character", printed)]
+    assert len(bits) == 2
+    assert bits[1] < bits[0] < math.log2(103)
+    head, _, written = printed.partition("loaded in a fresh process, writes:\n\n")
+    assert "read as one stream" in head
+    assert len(written) == 301
+    assert (out / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    model = fastrnn.load(out / "model.safetensors")
+    assert model.generate(300, "\n\n", temperature=0.7, seed=0) == written[:-1]
+
+
+@pytest.mark.slow
+def test_the_main_job_beats_the_trigram_by_far(root: Path, tmp_path: Path) -> None:
+    """At least 0.4 bits per character, within two minutes on two cores."""
+    printed = run(root, root / "examples" / "character_model.py", "--out", tmp_path)
+    found = re.search(r"(-?\d\.\d+) bits below the trigram", printed)
+    assert found is not None
+    assert float(found[1]) >= 0.4
+
+
+@pytest.mark.slow
+def test_the_main_job_on_another_text(
+    root: Path, tmp_path: Path, data_file: Callable[[str], Path]
+) -> None:
+    text = data_file("text/tiny_shakespeare.txt")
+    printed = run(root, root / "examples" / "character_model.py", "--text", text, "--out", tmp_path)
+    found = re.search(r"(-?\d\.\d+) bits below the trigram", printed)
+    assert found is not None
+    assert float(found[1]) >= 0.4
