@@ -44,3 +44,22 @@ def gather(
 def scatter_add(
     table: NDArray[np.floating], index: NDArray[np.int64], rows: NDArray[np.floating]
 ) -> None: ...
+def layer_norm(
+    x: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    epsilon: float,
+    mean: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    out: NDArray[np.floating],
+) -> None: ...
+def layer_norm_backward(
+    x: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    mean: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    dy: NDArray[np.floating],
+    dx: NDArray[np.floating],
+    dweight: NDArray[np.floating],
+    dbias: NDArray[np.floating],
+) -> None: ...

@@ -134,6 +134,19 @@ cdef extern from "kernels.h" nogil:
         void *table
         void *rows
 
+    ctypedef struct frn_layer_norm:
+        size_t n, columns
+        const void *x
+        const void *dy
+        const void *weight
+        const void *bias
+        double epsilon
+        void *mean
+        void *scale
+        void *out
+        void *dweight
+        void *dbias
+
     ctypedef struct frn_kernels:
         const char *isa
         int itemsize, lanes, tile_rows
@@ -161,4 +174,7 @@ cdef extern from "kernels.h" nogil:
         void (*add_scaled)(size_t n, void *y, const void *x, double factor) noexcept nogil
         void (*drop)(const frn_drop *p, size_t first, size_t last) noexcept nogil
         void (*gather)(const frn_table *p, size_t first, size_t last) noexcept nogil
+        void (*layer_norm)(const frn_layer_norm *p, size_t first, size_t last) noexcept nogil
+        void (*layer_norm_back)(const frn_layer_norm *p, size_t first, size_t last) noexcept nogil
+        void (*layer_norm_add)(const frn_layer_norm *p, size_t first, size_t last) noexcept nogil
         void (*scatter_add)(const frn_table *p, size_t first, size_t last) noexcept nogil

@@ -348,3 +348,10 @@ def check_random_state(name: str, value: Any) -> np.random.Generator:
                 f"{name}: expected an int, a numpy.random.Generator or None, got {describe(value)}"
             ) from None
     return np.random.default_rng(value)
+
+
+def check_seed(name: str, value: Any) -> int:
+    """The integer behind a random state: an int itself, else a number drawn."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return check_int(name, value, 0)
+    return int(check_random_state(name, value).integers(2**63))

@@ -19,6 +19,8 @@ __all__ = [
     "cross_entropy",
     "gather",
     "is_native",
+    "layer_norm",
+    "layer_norm_backward",
     "scale",
     "scatter_add",
     "sum_of_squares",
@@ -144,7 +146,7 @@ def add_scaled(y: Array, x: Array, factor: float = 1.0) -> None:
 # Rows of a table
 
 
-def gather(table: Array, index: Array) -> Array:
+def gather(table: Array, index: Array, out: np.ndarray | None = None) -> Array:
     """Rows of a table, as one-hot(index) @ table gives them.
 
     Parameters
@@ -152,15 +154,17 @@ def gather(table: Array, index: Array) -> Array:
     table : array (V, E)
     index : array of int64 (rows,)
         In [0, V).
+    out : numpy.ndarray (rows, E), optional
+        Where to write, for NumPy arrays.
 
     Returns
     -------
     array (rows, E)
     """
     if is_native(table) and is_numpy(index):
-        rows = np.empty((index.shape[0], table.shape[1]), table.dtype)
-        _elementwise.gather(table, np.ascontiguousarray(index), rows)
-        return rows
+        out = np.empty((index.shape[0], table.shape[1]), table.dtype) if out is None else out
+        _elementwise.gather(table, np.ascontiguousarray(index), out)
+        return out
     return namespace(table).take(table, index, axis=0)
 
 
@@ -190,3 +194,82 @@ def update(rule: str, param: Array, grad: Array, state: dict[str, Array], **numb
         **numbers,
     )
     return True
+
+
+# Rows normalized over their columns
+
+Moments = tuple[Array, Array]
+
+
+def layer_norm(
+    rows: Array, weight: np.ndarray, bias: np.ndarray, epsilon: float, out: np.ndarray | None = None
+) -> tuple[Array, Moments]:
+    """The rows (x - mean) / sqrt(var + epsilon) * weight + bias, and what backward needs.
+
+    Parameters
+    ----------
+    rows : array (rows, D)
+    weight, bias : numpy.ndarray (D,)
+    epsilon : float
+    out : numpy.ndarray (rows, D), optional
+        Where to write, for NumPy arrays.
+
+    Returns
+    -------
+    y : array (rows, D)
+    moments : (array, array)
+        Each row's mean and 1 / sqrt(var + epsilon).
+    """
+    if is_native(rows, weight, bias):
+        mean, root = np.empty((2, rows.shape[0]), rows.dtype)
+        out = np.empty_like(rows) if out is None else out
+        _elementwise.layer_norm(rows, weight, bias, epsilon, mean, root, out)
+        return out, (mean, root)
+    return array_layer_norm(rows, beside(weight, rows), beside(bias, rows), epsilon)
+
+
+def array_layer_norm(
+    rows: Array, weight: Array, bias: Array, epsilon: float
+) -> tuple[Array, Moments]:
+    """The same in array operations."""
+    xp = namespace(rows)
+    mean = xp.mean(rows, axis=1)
+    centered = rows - mean[:, None]
+    root = 1.0 / xp.sqrt(xp.mean(centered * centered, axis=1) + epsilon)
+    return centered * root[:, None] * weight + bias, (mean, root)
+
+
+def layer_norm_backward(
+    drows: Array,
+    rows: Array,
+    moments: Moments,
+    weight: np.ndarray,
+    dweight: np.ndarray,
+    dbias: np.ndarray,
+    out: np.ndarray | None = None,
+) -> Array:
+    """The gradient of `layer_norm`'s rows; adds those of weight and bias."""
+    if is_native(drows, rows, weight, dweight, dbias):
+        out = np.empty_like(rows) if out is None else out
+        _elementwise.layer_norm_backward(rows, weight, *moments, drows, out, dweight, dbias)
+        return out
+    xp = namespace(rows)
+    dx, normal = array_layer_norm_backward(drows, rows, moments, beside(weight, rows))
+    dweight += to_host(xp.sum(drows * normal, axis=0))
+    dbias += to_host(xp.sum(drows, axis=0))
+    return dx
+
+
+def array_layer_norm_backward(
+    drows: Array, rows: Array, moments: Moments, weight: Array
+) -> tuple[Array, Array]:
+    """The gradient of the rows, and the rows normalized.
+
+    With n the normalized rows and g = dy * weight it is (g - mean(g) - n * mean(g * n)) * root.
+    """
+    xp = namespace(rows)
+    mean, root = (m[:, None] for m in moments)
+    normal = (rows - mean) * root
+    g = drows * weight
+    along = xp.mean(g * normal, axis=1)[:, None]
+    return (g - xp.mean(g, axis=1)[:, None] - normal * along) * root, normal

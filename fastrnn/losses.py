@@ -16,7 +16,6 @@ gradients have the dtype and the form (array or list) of the predictions.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -196,12 +195,13 @@ def linear_cross_entropy(
 ) -> tuple[Any, Backward | None]:
     """`softmax_cross_entropy` of ``linear(x)`` without ever holding all logits.
 
-    It walks the rows in chunks of at least 512 whose logits are overwritten by the next chunk's.
-    With `gradient` the gradients of x and of the parameters are computed on the way, while the
-    chunk's logits are there: three products, as many as a training step needs at least, and room
-    for a second gradient of the weight until ``backward`` adds it. Keeping only each row's
-    log(sum(exp)) would save that room but compute all logits again, a fourth product. For a loss
-    alone say ``gradient=False``: one product.
+    It walks the rows in chunks of at least 512 rows, or of a million logits where that are more,
+    and each chunk's logits overwrite the last's. With `gradient` the gradients of x and of the
+    parameters are computed on the way, while the chunk's logits are there: three products, as many
+    as training needs at least, and room for a second gradient of the weight until ``backward`` adds
+    it. To keep only each row's log(sum(exp)) would save that room but compute all logits again, a
+    fourth product. Where all rows are one chunk, its gradient is kept and ``backward`` does the
+    rest. For a loss alone say ``gradient=False``: one product.
 
     Parameters
     ----------
@@ -232,41 +232,43 @@ def linear_cross_entropy(
     loss = np.zeros(count)
     # Chunks of nearly equal size, so that none is much smaller than asked for.
     n_chunks = max(1, count // max(CHUNK_ROWS, CHUNK_LOGITS // classes))
-    ends = [count * i // n_chunks for i in range(n_chunks + 1)]
-    xp = namespace(rows)
-    buffer = dx = None
-    if xp is np:
-        most = max(b - a for a, b in itertools.pairwise(ends))
-        buffer = np.empty((most, classes), linear.dtype)
-        dx = np.empty_like(rows, order="C") if gradient else None
+    chunks = [slice(count * i // n_chunks, count * (i + 1) // n_chunks) for i in range(n_chunks)]
+    host = isinstance(rows, np.ndarray)
+    room = linear.spare(max(c.stop - c.start for c in chunks), classes) if host else None
+    dx = linear.spare(count, linear.in_features) if host and gradient and n_chunks > 1 else None
+    apart = {n: np.zeros_like(g) for n, g in linear.grads.items()} if n_chunks > 1 else {}
     pieces: list[Array] = []
-    grads = {name: np.zeros_like(g) for name, g in linear.grads.items()} if gradient else {}
-    for first, last in itertools.pairwise(ends):
-        chunk = rows[first:last, :]
-        room = None if buffer is None else buffer[: last - first]
-        logits = linear.rows_forward(chunk, room)
-        loss[first:last], dlogits = elementwise.cross_entropy(
+    dlogits: Array = None
+    for chunk in chunks:
+        place = None if room is None else room[: chunk.stop - chunk.start]
+        logits = linear.rows_forward(rows[chunk, :], place)
+        loss[chunk], dlogits = elementwise.cross_entropy(
             logits,
-            target_rows[first:last],
-            None if weights is None else weights[first:last],
+            target_rows[chunk],
+            None if weights is None else weights[chunk],
             scale,
-            out=room,
+            out=place,
             gradient=gradient,
         )
-        if gradient:
-            add_gradients(dlogits, chunk, grads["weight"], grads.get("bias"))
-            place = None if dx is None else dx[first:last]
-            pieces.append(linear.rows_backward(dlogits, place))
+        if gradient and n_chunks > 1:
+            add_gradients(dlogits, rows[chunk, :], apart["weight"], apart.get("bias"))
+            pieces.append(linear.rows_backward(dlogits, None if dx is None else dx[chunk]))
     total = _reduce(loss, weights, scale, reduction, form)
     if not gradient:
         return total, None
 
     def backward(dloss: float = 1.0) -> Any:
         factor = check_real("dloss", dloss, finite=False)
-        for name, grad in linear.grads.items():
-            elementwise.add_scaled(grad, grads[name], factor)
-        drows = dx if dx is not None else xp.concat(pieces)
-        return form.restore(drows if factor == 1 else drows * factor)
+        if n_chunks == 1:
+            if factor != 1:
+                elementwise.scale(dlogits, factor)
+            linear.rows_accumulate(dlogits, rows)
+            return form.restore(linear.rows_backward(dlogits))
+        linear.add_scaled(apart, factor)
+        drows = dx if dx is not None else namespace(rows).concat(pieces)
+        if factor != 1:
+            elementwise.scale(drows, factor)
+        return form.restore(drows)
 
     return total, Backward(backward)
 

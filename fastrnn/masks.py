@@ -101,11 +101,11 @@ def mask_from_keys(keys: Array, units: int, p: float, dtype: Any, *, xp: Any = n
     return xp.where(hashes >= threshold_of(p), scale, xp.zeros_like(scale))
 
 
-def drop(rows: Array, keys: Array, p: float) -> Array:
-    """`rows` (rows, units) times the mask that `keys` (rows,) stand for, as a new array."""
+def drop(rows: Array, keys: Array, p: float, out: np.ndarray | None = None) -> Array:
+    """`rows` (rows, units) times the mask that `keys` (rows,) stand for, in `out` if given."""
     if isinstance(rows, np.ndarray):
         rows = np.ascontiguousarray(rows)
-        out = np.empty_like(rows)
+        out = np.empty_like(rows) if out is None else out
         _elementwise.drop(rows, np.ascontiguousarray(keys), threshold_of(p), 1 / (1 - p), out)
         return out
     xp = namespace(rows)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import elementwise, masks, products
+from fastrnn._native import empty
 from fastrnn.checks import (
     Array,
     as_index_array,
@@ -24,6 +25,7 @@ from fastrnn.checks import (
     check_probability,
     check_random_state,
     check_real,
+    check_seed,
     is_numpy,
     namespace,
 )
@@ -88,7 +90,8 @@ class Embedding(Layer):
         index, form = flatten_indices("x", x)
         index = as_index_array("x", index, self.num_embeddings)
         table = beside(self.params["weight"], index)
-        return elementwise.gather(table, index), index, form
+        room = self._room(index, self.embedding_dim, self.dtype)
+        return elementwise.gather(table, index, room), index, form
 
     def __call__(self, x: Any) -> Any:
         """The vectors of the indices.
@@ -118,7 +121,8 @@ class Embedding(Layer):
 
         def backward(dy: Any) -> None:
             rows = form.flatten("dy", dy, self.embedding_dim, self.dtype)
-            elementwise.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
+            with self._grads_lock:
+                elementwise.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
 
         return form.restore(y), Backward(backward)
 
@@ -217,16 +221,29 @@ class Linear(Layer):
     def rows_forward(self, rows: Array, out: Array | None = None) -> Array:
         """The result for rows (total, in_features)."""
         weight, bias = self._weights(rows)
+        out = self._room(rows, self.out_features) if out is None else out
         return products.linear(rows, weight, bias, self.cache, out)
 
     def rows_backward(self, drows: Array, out: Array | None = None) -> Array:
         """The gradient of the rows from that of the results."""
         weight, _ = self._weights(drows)
+        out = self._room(drows, self.in_features) if out is None else out
         return products.linear_backward(drows, weight, self.cache, out)
 
     def rows_accumulate(self, drows: Array, rows: Array) -> None:
         """Add the parameters' gradients into ``grads``."""
-        add_gradients(drows, rows, self.grads["weight"], self.grads.get("bias"))
+        with self._grads_lock:
+            add_gradients(drows, rows, self.grads["weight"], self.grads.get("bias"))
+
+    def add_scaled(self, grads: Mapping[str, np.ndarray], factor: float) -> None:
+        """Add gradients that were computed apart, times a factor, into ``grads``."""
+        with self._grads_lock:
+            for name, grad in self.grads.items():
+                elementwise.add_scaled(grad, grads[name], factor)
+
+    def spare(self, rows: int, width: int) -> np.ndarray:
+        """An uninitialized array of the layer's dtype, for numbers of its size that pass."""
+        return empty(self._memory, (rows, width), self.dtype)
 
 
 def add_gradients(drows: Array, rows: Array, dweight: np.ndarray, dbias: np.ndarray | None) -> None:
@@ -259,28 +276,24 @@ class Dropout(Layer):
 
     Attributes
     ----------
-    seed : int
+    random_state : int
         The masks' seed.
-    calls : int
-        How many times `forward` has run. Writing both restores the masks to come.
+    call_count : int
+        The number of calls of `forward` so far, of which the masks are a function; may be written.
     """
 
     def __init__(self, p: float = 0.5, *, dtype: Any = None, random_state: Any = None) -> None:
         self.p = check_probability("p", p)
         self.dtype = None if dtype is None else check_dtype("dtype", dtype)
-        rng = check_random_state("random_state", random_state)
-        if isinstance(random_state, np.random.Generator) or random_state is None:
-            self.seed = int(rng.integers(2**63))
-        else:
-            self.seed = int(random_state)
-        self.calls = 0
-        self._lock = Lock()
+        self.random_state = check_seed("random_state", random_state)
+        self.call_count = 0
+        self._count_lock = Lock()
         self._own({})
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         dtype = None if self.dtype is None else self.dtype.name
-        return {"p": self.p, "dtype": dtype, "random_state": self.seed}
+        return {"p": self.p, "dtype": dtype, "random_state": self.random_state}
 
     @classmethod
     def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
@@ -306,14 +319,16 @@ class Dropout(Layer):
         width = int(first.shape[-1]) if not isinstance(first, list) and first.shape else 1
         dtype = None if isinstance(first, list) else first.dtype
         rows, form = flatten("x", whole, width, dtype)
-        with self._lock:
-            call, self.calls = self.calls, self.calls + 1
+        with self._count_lock:
+            call, self.call_count = self.call_count, self.call_count + 1
         keys = None
         if self.p:
             keys = self._keys(call, form, namespace(rows))
 
         def drop(values: Array) -> Array:
-            return values if keys is None else masks.drop(values, keys, self.p)
+            if keys is None:
+                return values
+            return masks.drop(values, keys, self.p, self._room(values, width))
 
         def backward(dy: Any) -> Any:
             return form.restore(drop(form.flatten("dy", dy, width, dtype)))
@@ -324,13 +339,13 @@ class Dropout(Layer):
         if form.lengths is not None:
             sequence = np.repeat(np.arange(len(form.lengths)), form.lengths)
             step = np.concatenate([np.arange(0), *map(np.arange, form.lengths)])
-            return masks.row_keys(self.seed, call, 0, 0, sequence, step, xp=xp)
+            return masks.row_keys(self.random_state, call, 0, 0, sequence, step, xp=xp)
         if len(form.shape) == 2:
             sequence = np.repeat(np.arange(form.shape[0]), form.shape[1])
             step = np.tile(np.arange(form.shape[1]), form.shape[0])
-            return masks.row_keys(self.seed, call, 0, 0, sequence, step, xp=xp)
+            return masks.row_keys(self.random_state, call, 0, 0, sequence, step, xp=xp)
         index = np.arange(int(np.prod(form.shape)))
-        return masks.row_keys(self.seed, call, 0, 0, index, None, xp=xp)
+        return masks.row_keys(self.random_state, call, 0, 0, index, None, xp=xp)
 
 
 @register
@@ -385,15 +400,10 @@ class LayerNorm(Layer):
         yield "weight", (config["features"],)
         yield "bias", (config["features"],)
 
-    def _normalize(self, rows: Array) -> tuple[Array, Array, Array]:
-        """The result, (x - mean)/sqrt(var + epsilon), and one over the root (rows, 1)."""
-        xp = namespace(rows)
-        centered = rows - xp.mean(rows, axis=1)[:, None]
-        variance = xp.mean(centered * centered, axis=1)[:, None]
-        scale = 1.0 / xp.sqrt(variance + self.epsilon)
-        normal = centered * scale
-        y = normal * beside(self.params["weight"], rows) + beside(self.params["bias"], rows)
-        return y, normal, scale
+    def _normalize(self, rows: Array) -> tuple[Array, elementwise.Moments]:
+        room = self._room(rows, self.features)
+        weight, bias = self.params["weight"], self.params["bias"]
+        return elementwise.layer_norm(rows, weight, bias, self.epsilon, room)
 
     def __call__(self, x: Any) -> Any:
         """The normalized x.
@@ -412,16 +422,17 @@ class LayerNorm(Layer):
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = flatten("x", x, self.features, self.dtype)
-        y, normal, scale = self._normalize(rows)
+        y, moments = self._normalize(rows)
 
         def backward(dy: Any) -> Any:
             drows = form.flatten("dy", dy, self.features, self.dtype)
-            xp = namespace(drows)
-            self.grads["weight"][...] += to_host(xp.sum(drows * normal, axis=0))
-            self.grads["bias"][...] += to_host(xp.sum(drows, axis=0))
-            # With g = dy * weight: dx = (g - mean(g) - normal * mean(g * normal)) * scale.
-            g = drows * beside(self.params["weight"], drows)
-            along = xp.mean(g * normal, axis=1)[:, None]
-            return form.restore((g - xp.mean(g, axis=1)[:, None] - normal * along) * scale)
+            room = self._room(rows, self.features)
+            weight = self.params["weight"]
+            dweight, dbias = self.grads["weight"], self.grads["bias"]
+            with self._grads_lock:
+                dx = elementwise.layer_norm_backward(
+                    drows, rows, moments, weight, dweight, dbias, room
+                )
+            return form.restore(dx)
 
         return form.restore(y), Backward(backward)

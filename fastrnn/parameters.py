@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._native import FreeList, empty
 from fastrnn.checks import (
     Array,
     as_array,
@@ -23,6 +24,7 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.files import Savable
+from fastrnn.locks import Lock
 
 
 class Layer(Savable):
@@ -42,6 +44,35 @@ class Layer(Savable):
         """Take these arrays as the layer's parameters, with gradients of zero."""
         self.params = MappingProxyType(params)
         self.grads = MappingProxyType({name: np.zeros_like(p) for name, p in params.items()})
+
+        self._grads_lock = Lock()  # so that several threads' backward passes all count
+        self._memory = FreeList()  # results go back to it when they die, for the next call
+
+    def _room(self, like: Array, width: int, dtype: Any = None) -> np.ndarray | None:
+        """Room for results (len(like), width), or None beside an array of another kind."""
+        if not isinstance(like, np.ndarray):
+            return None
+        return empty(self._memory, (like.shape[0], width), like.dtype if dtype is None else dtype)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({shown})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "config": self.config(),
+            "params": dict(self.params),
+            "grads": dict(self.grads),
+            "call_count": getattr(self, "call_count", None),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["config"])  # type: ignore[misc]
+        for name in self.params:
+            self.params[name][...] = state["params"][name]
+            self.grads[name][...] = state["grads"][name]
+        if state["call_count"] is not None:
+            self.call_count = state["call_count"]
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""

@@ -25,8 +25,8 @@ from fastrnn.checks import (
     check_option,
     check_positive_int,
     check_probability,
-    check_random_state,
     check_real,
+    check_seed,
     describe,
 )
 from fastrnn.files import Shape
@@ -97,7 +97,7 @@ init_scale, initial_state, dtype, random_state
         self.dtype = check_dtype("dtype", dtype)
         self.forget_bias = forget_bias
         # One integer stands behind everything random here, so that config() can repeat it all.
-        self.random_state = _seed(random_state)
+        self.random_state = check_seed("random_state", random_state)
         self._extra = dict(extra)
         self._call_count = 0
         self._prepared = False
@@ -455,13 +455,6 @@ init_scale, initial_state, dtype, random_state
         self._call_count = state["call_count"]
         if state["prepared"]:
             self.prepare()
-
-
-def _seed(random_state: Any) -> int:
-    """The integer behind a random state."""
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
-        return check_int("random_state", random_state, 0)
-    return int(check_random_state("random_state", random_state).integers(2**63))
 
 
 def _frozen(weights: Weights) -> Weights:

@@ -74,6 +74,15 @@ class Sequential(Layer):
             }
         )
 
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"layers": self.layers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(*state["layers"])  # type: ignore[misc]
+
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
         for layer in self.layers:

@@ -7,7 +7,7 @@ of one and of two dimensions are taken for the same: one after the other in C or
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 
-from fastrnn._kernels cimport frn_cross_entropy, frn_drop, frn_kernels, frn_rule, frn_table, frn_update
+from fastrnn._kernels cimport frn_cross_entropy, frn_drop, frn_kernels, frn_layer_norm, frn_rule, frn_table, frn_update
 from fastrnn._native cimport check_signals, kernels, num_threads, parallel
 from fastrnn._products cimport Matrix, as_matrix
 
@@ -278,19 +278,82 @@ def gather(table, const int64_t[::1] index, rows):
     run(<void *>kernels(rows.itemsize).gather, &p, p.n, p.columns)
 
 
-def scatter_add(table, const int64_t[::1] index, rows):
-    """table[index[i]] += rows[i], for one i after the other; tasks differ in their columns."""
-    cdef frn_table p = as_table(table, index, rows, False)
+cdef int run_columns(void *kernel, const void *what, size_t rows, size_t columns, int itemsize) except -1:
+    """kernel(what, first, last) over columns, each of which is summed over all rows in order."""
     cdef Work work
-    cdef size_t n_tasks, line = 64 // <size_t>rows.itemsize
-    cdef int n_threads = num_threads() if <double>p.n * p.columns >= THREAD_ELEMENTS else 1
-    if not p.n or not p.columns:
-        return
-    # Whole cache lines each, and no more tasks than threads: every task walks all of the index.
-    n_tasks = min(<size_t>n_threads, (p.columns + line - 1) // line)
-    work.range.grain = ((p.columns + n_tasks - 1) // n_tasks + line - 1) // line * line
-    work.range.first, work.range.last = 0, p.columns
-    work.kernel = <kernel_fn><void *>kernels(rows.itemsize).scatter_add
-    work.what = &p
+    cdef size_t n_tasks, line = 64 // <size_t>itemsize
+    cdef int n_threads = num_threads() if <double>rows * columns >= THREAD_ELEMENTS else 1
+    if not rows or not columns:
+        return 0
+    # Whole cache lines each, and no more tasks than threads: every task walks all rows.
+    n_tasks = min(<size_t>n_threads, (columns + line - 1) // line)
+    work.range.grain = ((columns + n_tasks - 1) // n_tasks + line - 1) // line * line
+    work.range.first, work.range.last = 0, columns
+    work.kernel = <kernel_fn>kernel
+    work.what = what
     with nogil:
-        parallel(work_task, &work, (p.columns + work.range.grain - 1) // work.range.grain, n_threads)
+        parallel(work_task, &work, (columns + work.range.grain - 1) // work.range.grain, n_threads)
+        check_signals()
+    return 0
+
+
+def scatter_add(table, const int64_t[::1] index, rows):
+    """table[index[i]] += rows[i], for one i after the other."""
+    cdef frn_table p = as_table(table, index, rows, False)
+    run_columns(<void *>kernels(rows.itemsize).scatter_add, &p, p.n, p.columns, rows.itemsize)
+
+
+cdef frn_layer_norm as_layer_norm(object x, object weight, object mean, object scale, object out) except *:
+    cdef frn_layer_norm p
+    cdef Matrix rows = flat(x, "x"), to = flat(out, "out", True), w = flat(weight, "weight")
+    cdef Matrix m = flat(mean, "mean", True), s = flat(scale, "scale", True)
+    same(rows, to, "out")
+    same(m, s, "scale")
+    if w.itemsize != rows.itemsize or m.itemsize != rows.itemsize:
+        raise ValueError(f"weight, mean: expected elements of {rows.itemsize} bytes, got {w.itemsize} and {m.itemsize}")
+    has(w.rows * w.columns, rows.columns, "weight")
+    has(m.rows * m.columns, rows.rows, "mean")
+    p.n = rows.rows
+    p.columns = rows.columns
+    p.x = rows.data
+    p.weight = w.data
+    p.mean = m.data
+    p.scale = s.data
+    p.out = to.data
+    p.dy = p.bias = NULL
+    p.dweight = p.dbias = NULL
+    p.epsilon = 0
+    return p
+
+
+def layer_norm(x, weight, bias, double epsilon, mean, scale, out):
+    """Rows of `out` = (x - mean) * scale * weight + bias; fills `mean` and `scale`, one per row.
+
+    Parameters
+    ----------
+    x, out : array (rows, D)
+    weight, bias : array (D,)
+    epsilon : float
+    mean, scale : array (rows,)
+    """
+    cdef frn_layer_norm p = as_layer_norm(x, weight, mean, scale, out)
+    cdef Matrix w = flat(weight, "weight"), b = flat(bias, "bias")
+    same(w, b, "bias")
+    p.bias = b.data
+    p.epsilon = epsilon
+    run(<void *>kernels(w.itemsize).layer_norm, &p, p.n, 2 * p.columns)
+
+
+def layer_norm_backward(x, weight, mean, scale, dy, dx, dweight, dbias):
+    """Fill `dx`, and add to `dweight` and `dbias`; `mean` and `scale` are those of the forward pass."""
+    cdef frn_layer_norm p = as_layer_norm(x, weight, mean, scale, dx)
+    cdef Matrix w = flat(weight, "weight"), rows = flat(x, "x"), d = flat(dy, "dy")
+    cdef Matrix dw = flat(dweight, "dweight", True), db = flat(dbias, "dbias", True)
+    same(rows, d, "dy")
+    same(w, dw, "dweight")
+    same(w, db, "dbias")
+    p.dy = d.data
+    p.dweight = dw.data
+    p.dbias = db.data
+    run(<void *>kernels(w.itemsize).layer_norm_back, &p, p.n, 2 * p.columns)
+    run_columns(<void *>kernels(w.itemsize).layer_norm_add, &p, p.n, p.columns, w.itemsize)

@@ -223,4 +223,87 @@ static void scatter_add(const frn_table *p, size_t first, size_t last)
     }
 }
 
+/* ---- rows normalized over their columns ---- */
+
+/* The sum of (x - mean) and of its square; with mean 0 the first is the row's sum. */
+typedef struct {
+    double first, second;
+} frn_moments;
+
+static frn_moments moments(const real *x, size_t k, real mean)
+{
+    const V shift = vset1(mean);
+    V first = vzero(), second = vzero();
+    size_t i = 0;
+    for (; i + LANES <= k; i += LANES) {
+        V v = vload(x + i) - shift;
+        first = first + v;
+        second = vfma(v, v, second);
+    }
+    frn_moments m = {vsum(first), vsum(second)};
+    for (; i < k; i++) {
+        real v = x[i] - mean;
+        m.first += v;
+        m.second += (double)v * v;
+    }
+    return m;
+}
+
+static void layer_norm(const frn_layer_norm *p, size_t first, size_t last)
+{
+    const size_t k = p->columns;
+    const real *restrict weight = p->weight, *restrict bias = p->bias;
+    for (size_t row = first; row < last; row++) {
+        const real *restrict x = (const real *)p->x + row * k;
+        real *restrict y = (real *)p->out + row * k;
+        const real mean = (real)(moments(x, k, 0).first / (double)k);
+        const double variance = moments(x, k, mean).second / (double)k;
+        const real scale = (real)(1 / __builtin_sqrt(variance + p->epsilon));
+        ((real *)p->mean)[row] = mean;
+        ((real *)p->scale)[row] = scale;
+        for (size_t i = 0; i < k; i++) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+    }
+}
+
+static void layer_norm_back(const frn_layer_norm *p, size_t first, size_t last)
+{
+    const size_t k = p->columns;
+    const real *restrict weight = p->weight;
+    for (size_t row = first; row < last; row++) {
+        const real *restrict x = (const real *)p->x + row * k;
+        const real *restrict dy = (const real *)p->dy + row * k;
+        real *restrict dx = (real *)p->out + row * k;
+        const real mean = ((const real *)p->mean)[row], scale = ((const real *)p->scale)[row];
+        V sum = vzero(), product = vzero();
+        size_t i = 0;
+        for (; i + LANES <= k; i += LANES) {
+            V g = vload(dy + i) * vload(weight + i);
+            sum = sum + g;
+            product = vfma(g, (vload(x + i) - vset1(mean)) * vset1(scale), product);
+        }
+        double along = vsum(sum), across = vsum(product);
+        for (; i < k; i++) {
+            real g = dy[i] * weight[i];
+            along += g;
+            across += (double)g * ((x[i] - mean) * scale);
+        }
+        const real a = (real)(along / (double)k), b = (real)(across / (double)k);
+        for (i = 0; i < k; i++) dx[i] = (dy[i] * weight[i] - a - (x[i] - mean) * scale * b) * scale;
+    }
+}
+
+static void layer_norm_add(const frn_layer_norm *p, size_t first, size_t last)
+{
+    real *restrict dweight = p->dweight, *restrict dbias = p->dbias;
+    for (size_t row = 0; row < p->n; row++) {
+        const real *restrict x = (const real *)p->x + row * p->columns;
+        const real *restrict dy = (const real *)p->dy + row * p->columns;
+        const real mean = ((const real *)p->mean)[row], scale = ((const real *)p->scale)[row];
+        for (size_t i = first; i < last; i++) {
+            dweight[i] += dy[i] * ((x[i] - mean) * scale);
+            dbias[i] += dy[i];
+        }
+    }
+}
+
 #endif

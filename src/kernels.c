@@ -62,5 +62,8 @@ const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
     .add_scaled = add_scaled,
     .drop = drop,
     .gather = gather,
+    .layer_norm = layer_norm,
+    .layer_norm_back = layer_norm_back,
     .scatter_add = scatter_add,
+    .layer_norm_add = layer_norm_add,
 };

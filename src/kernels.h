@@ -185,6 +185,17 @@ typedef struct {
     void *rows;           /* (n, columns) */
 } frn_table;
 
+/* Rows normalized over their columns; the formulas are in fastrnn/modules.py. */
+typedef struct {
+    size_t n, columns;
+    const void *x, *dy; /* (n, columns) */
+    const void *weight, *bias;
+    double epsilon;
+    void *mean, *scale;    /* (n,) of each row: its mean, and one over the root */
+    void *out;             /* (n, columns): y, or the gradient of x */
+    void *dweight, *dbias; /* added to */
+} frn_layer_norm;
+
 typedef struct frn_kernels {
     const char *isa;
     int itemsize;
@@ -224,7 +235,12 @@ typedef struct frn_kernels {
     void (*add_scaled)(size_t n, void *y, const void *x, double factor);
     void (*drop)(const frn_drop *p, size_t first, size_t last);
     void (*gather)(const frn_table *p, size_t first, size_t last);
-    void (*scatter_add)(const frn_table *p, size_t first, size_t last); /* columns */
+    void (*layer_norm)(const frn_layer_norm *p, size_t first, size_t last);
+    void (*layer_norm_back)(const frn_layer_norm *p, size_t first, size_t last);
+
+    /* Columns [first, last) of all rows */
+    void (*scatter_add)(const frn_table *p, size_t first, size_t last);
+    void (*layer_norm_add)(const frn_layer_norm *p, size_t first, size_t last);
 } frn_kernels;
 
 #endif

@@ -154,6 +154,27 @@ def test_rows_of_a_table(dtype, rng):
         np.testing.assert_array_equal(table, expected)
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [size for size in SIZES if size])
+def test_layer_norm_is_the_formula(width, dtype, rng):
+    rows = (rng.standard_normal((5, width)) * 2 + 3).astype(dtype)
+    dy = rng.standard_normal((5, width)).astype(dtype)
+    weight, bias = rng.standard_normal((2, width)).astype(dtype)
+    dweight, dbias = np.ones((2, width), dtype)
+    y, moments = elementwise.layer_norm(rows, weight, bias, 0.1)
+    dx = elementwise.layer_norm_backward(dy, rows, moments, weight, dweight, dbias)
+    wide = [a.astype(np.float64) for a in (rows, weight, bias, dy)]
+    exact, exact_moments = elementwise.array_layer_norm(*wide[:3], 0.1)
+    dexact, normal = elementwise.array_layer_norm_backward(wide[3], wide[0], exact_moments, wide[1])
+    # x - mean has an error of an ulp or two of x, which 1/root, at most 1/sqrt(0.1), enlarges
+    eps = 40 * np.finfo(dtype).eps * np.abs(rows).max()
+    np.testing.assert_allclose(y, exact, rtol=0, atol=eps)
+    np.testing.assert_allclose(dx, dexact, rtol=0, atol=4 * eps)
+    np.testing.assert_allclose(dweight, 1 + (wide[3] * normal).sum(0), rtol=0, atol=4 * eps)
+    np.testing.assert_allclose(dbias, 1 + wide[3].sum(0), rtol=0, atol=eps)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_same_bits_for_any_number_of_threads(dtype, threads, rng):
     rows = rng.standard_normal((700, 300)).astype(dtype)
@@ -171,6 +192,9 @@ def test_the_same_bits_for_any_number_of_threads(dtype, threads, rng):
         elementwise.scale(scaled, 0.1)
         elementwise.add_scaled(added, rows, 0.1)
         elementwise.scatter_add(summed, index, rows)
+        y, moments = elementwise.layer_norm(rows, table[0], table[1], 1e-5)
+        dweight, dbias = np.zeros((2, 300), dtype)
+        dx = elementwise.layer_norm_backward(rows, y, moments, table[0], dweight, dbias)
         results.append(
             [
                 *elementwise.cross_entropy(rows, targets, weights, 0.1),
@@ -181,6 +205,10 @@ def test_the_same_bits_for_any_number_of_threads(dtype, threads, rng):
                 summed,
                 elementwise.gather(table, index),
                 masks.drop(rows, keys, 0.3),
+                y,
+                dx,
+                dweight,
+                dbias,
             ]
         )
     for other in results[1:]:
@@ -227,6 +255,11 @@ def test_sizes_are_checked_before_a_kernel_runs():
             x, index - 1, x
         ),
         "rows": lambda: _elementwise.gather(x, index, x[:, :2].copy()),
+        "bias": lambda: _elementwise.layer_norm(x, x[0], x[0, :3], 0.1, x[0, :3], x[1, :3], x),
+        "mean: expected 3": lambda: _elementwise.layer_norm(x, x[0], x[0], 0.1, x[0], x[1], x),
+        "dweight": lambda: _elementwise.layer_norm_backward(
+            x, x[0], x[0, :3], x[1, :3], x, x, x[0, :3], x[0]
+        ),
         "C order": lambda: _elementwise.scale(np.zeros((3, 8), np.float32)[:, :4], 2.0),
     }
     for message, call in wrong.items():

@@ -195,17 +195,18 @@ def test_cross_entropy_names_bad_input():
 # Linear cross entropy
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks of two or three rows, so that a few rows make several."""
-    monkeypatch.setattr(losses, "CHUNK_ROWS", 2)
-    monkeypatch.setattr(losses, "CHUNK_LOGITS", 1)
+@pytest.fixture(params=["one chunk", "small chunks"])
+def chunks(request, monkeypatch):
+    """All rows in one chunk, or in chunks of two or three."""
+    if request.param == "small chunks":
+        monkeypatch.setattr(losses, "CHUNK_ROWS", 2)
+        monkeypatch.setattr(losses, "CHUNK_LOGITS", 1)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("chunks")
 def test_linear_cross_entropy_gradients(bias, reduction, weighted, rng):
     layer = Linear(3, 4, bias, dtype="float64", random_state=0)
     x, targets = rng.standard_normal((1, 7, 3)), rng.integers(0, 4, (1, 7))
@@ -233,7 +234,7 @@ def test_linear_cross_entropy_gradients(bias, reduction, weighted, rng):
         backward()
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("chunks")
 def test_linear_cross_entropy_takes_lists_and_other_arrays(rng):
     layer = Linear(3, 4, dtype="float64", random_state=0)
     x, targets = rng.standard_normal((7, 3)), rng.integers(0, 4, 7)
@@ -277,15 +278,31 @@ def test_linear_cross_entropy_without_gradient_gives_each_loss(rng):
     assert backward().shape == (0, 5, 3)
 
 
-def test_linear_cross_entropy_never_holds_all_logits():
+@pytest.mark.parametrize("gradient", [False, True])
+def test_linear_cross_entropy_never_holds_all_logits(gradient):
     layer = Linear(4, 4000, random_state=0)
-    x, targets = np.zeros((8192, 4), np.float32), np.zeros(8192, int)
-    all_logits = 8192 * 4000 * 4
+    x, targets = np.zeros((4096, 4), np.float32), np.zeros(4096, int)
+    all_logits = 4096 * 4000 * 4
     tracemalloc.start()
-    losses.linear_cross_entropy(layer, x, targets)[1]()
+    _, backward = losses.linear_cross_entropy(layer, x, targets, gradient=gradient)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < all_logits / 2
+    # what is in the layer's own memory and what it keeps of it is as much as it ever had at once
+    peak += layer._memory.nbytes_in_use + layer._memory.nbytes_retained
+    chunk = 512 * 4000 * 4
+    assert chunk <= peak < 1.5 * chunk < all_logits / 4
+    assert (backward is not None) == gradient
+
+
+def test_linear_cross_entropy_keeps_its_memory_for_the_next_call():
+    layer = Linear(4, 300, random_state=0)
+    x, targets = np.zeros((600, 4), np.float32), np.zeros(600, int)
+    for _ in range(3):
+        _, backward = losses.linear_cross_entropy(layer, x, targets)
+        backward()
+        del backward
+    assert layer._memory.nbytes_in_use == 0
+    assert layer._memory.nbytes_retained >= 600 * 300 * 4
 
 
 # Losses element by element

@@ -1,6 +1,8 @@
 """Embedding, Linear, Dropout, LayerNorm: formulas, exact gradients, every form of x, bad input."""
 
+import copy
 import gc
+import pickle
 import re
 import threading
 import weakref
@@ -65,7 +67,7 @@ def test_gradients_by_finite_differences(kind, form, rng):
 
     def loss():
         if kind == "dropout":
-            layer.calls = 0
+            layer.call_count = 0
         again, _ = layer.forward(x)
         pairs = zip(again if form == "list" else [again], dys, strict=True)
         return float(sum((a * b).sum() for a, b in pairs))
@@ -217,6 +219,42 @@ def test_layer_norm_equals_torch(torch, rng):
         np.testing.assert_allclose(layer.grads[name], param.grad.numpy(), rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_copies_are_equal_and_apart(copy_of, kind, rng):
+    layer = make(kind)
+    x = rng.standard_normal((3, 4))
+    y, backward = layer.forward(x)
+    backward(y)
+    other = copy_of(layer)
+    assert repr(other) == repr(layer)
+    for which in ("params", "grads"):
+        for name, array in getattr(other, which).items():
+            np.testing.assert_array_equal(array, getattr(layer, which)[name])
+            assert not np.shares_memory(array, getattr(layer, which)[name])
+    np.testing.assert_array_equal(other.forward(x)[0], layer.forward(x)[0])
+    with pytest.raises(TypeError):
+        other.params["weight"] = x
+
+
+@pytest.mark.parametrize("make_one", [lambda: Linear(30, 20), lambda: LayerNorm(30)])
+def test_backward_passes_of_several_threads_all_count(make_one):
+    layer = make_one()
+    x = np.ones((200, 30), np.float32)
+
+    def work():
+        for _ in range(30):
+            y, backward = layer.forward(x)
+            backward(np.ones_like(y))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (layer.grads["bias"] == 4 * 30 * 200).all()
+
+
 # Embedding
 
 
@@ -307,20 +345,20 @@ def test_embedding_in_another_namespace():
 
 def test_dropout_is_the_mask_of_its_place(rng):
     layer = Dropout(0.3, dtype="float64", random_state=77)
-    assert layer.seed == 77
+    assert layer.random_state == 77
     x = rng.standard_normal((3, 5, 8))
     for call in range(2):
         y, backward = layer.forward(x)
         mask = masks.keep_mask(77, call, 0, 0, range(3), range(5), 8, 0.3, np.float64)
         np.testing.assert_array_equal(y, x * mask)
         np.testing.assert_array_equal(backward(np.ones_like(x)), mask)
-    layer.calls = 0
+    layer.call_count = 0
     ragged, backward = layer.forward([x[0, :2], x[1], x[2, :0]])
     mask = masks.keep_mask(77, 0, 0, 0, range(3), range(5), 8, 0.3, np.float64)
     np.testing.assert_array_equal(ragged[0], (x * mask)[0, :2])
     np.testing.assert_array_equal(ragged[1], (x * mask)[1])
     np.testing.assert_array_equal(backward([np.ones_like(p) for p in ragged])[1], mask[1])
-    layer.calls = 0
+    layer.call_count = 0
     rows, _ = layer.forward(x[:, 0])
     mask = masks.keep_mask(77, 0, 0, 0, range(3), None, 8, 0.3, np.float64)
     np.testing.assert_array_equal(rows, x[:, 0] * mask)
@@ -342,9 +380,12 @@ def test_dropout_is_off_outside_training_and_keeps_the_dtype():
 
 def test_dropout_seeds_and_configuration():
     generator = np.random.default_rng(4)
-    assert Dropout(0.1, random_state=generator).seed != Dropout(0.1, random_state=generator).seed
+    assert (
+        Dropout(0.1, random_state=generator).random_state
+        != Dropout(0.1, random_state=generator).random_state
+    )
     layer = Dropout(0.1, dtype="float32")
-    assert Dropout(**layer.config()).seed == layer.seed
+    assert Dropout(**layer.config()).random_state == layer.random_state
 
 
 def test_dropout_counts_calls_of_several_threads():
@@ -357,7 +398,7 @@ def test_dropout_counts_calls_of_several_threads():
         thread.start()
     for thread in threads:
         thread.join()
-    assert layer.calls == 800
+    assert layer.call_count == 800
 
 
 # Joining

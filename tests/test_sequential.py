@@ -1,5 +1,7 @@
 """Sequential: what it hands on, and the signature it has with and without recurrent layers."""
 
+import copy
+import pickle
 import re
 
 import numpy as np
@@ -206,3 +208,15 @@ def test_configuration_names_types_and_arguments():
             },
         ]
     }
+
+
+def test_copies_hold_copies_of_the_layers():
+    seq = Sequential(Linear(2, 3, dtype="float64"), Dropout(0.5), Linear(3, 2, dtype="float64"))
+    seq.forward(np.ones((2, 2)))
+    for other in (copy.deepcopy(seq), pickle.loads(pickle.dumps(seq))):
+        assert repr(other) == repr(seq)
+        assert other[1].call_count == 1
+        np.testing.assert_array_equal(other(np.ones((3, 2))), seq(np.ones((3, 2))))
+        other.params["0.weight"][...] = 0
+        assert not other[0].params["weight"].any()
+        assert seq[0].params["weight"].all()
