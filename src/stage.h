@@ -23,6 +23,7 @@ typedef struct {
     int slots, vectors; /* of the tile */
     size_t units;
     const real *const *init; /* rows where the sums of slots [0, init_slots) start, or NULL */
+    size_t init_first;       /* the row that init begins with */
     int init_slots;
     const real *bias; /* where the others start, or NULL: at zero */
     size_t stride;    /* elements from slot to slot in init rows and in bias */
@@ -48,7 +49,7 @@ static void start_tile(const stage_call *s, size_t row, size_t rows, size_t unit
                 const size_t at = slot * s->stride + unit + (size_t)v * LANES;
                 V sum = vzero();
                 if (slot < s->init_slots)
-                    sum = vload(s->init[row + r] + at);
+                    sum = vload(s->init[row + r - s->init_first] + at);
                 else if (s->bias)
                     sum = vload(s->bias + at);
                 vstore(tile + r * TILE + (slot * vectors + v) * LANES, sum);
@@ -113,12 +114,13 @@ static void run_blas(const stage_call *s)
     const size_t rows = s->end - s->begin, padded = round_up(s->units), width = s->slots * padded;
     void *scratch = s->scratch;
     real *sums = carve(&scratch, rows * width * sizeof(real));
-    const real **at = carve(&scratch, s->end * sizeof *at);
+    const real **at = carve(&scratch, rows * sizeof *at);
     real *gathered = scratch;
     for (size_t i = 0; i < rows; i++) {
-        at[s->begin + i] = sums + i * width;
+        at[i] = sums + i * width;
         for (int slot = 0; slot < s->slots; slot++) {
-            const real *from = slot < s->init_slots ? s->init[s->begin + i] : s->bias;
+            const real *from =
+                slot < s->init_slots ? s->init[s->begin + i - s->init_first] : s->bias;
             if (from)
                 memcpy(sums + i * width + slot * padded, from + slot * s->stride,
                        padded * sizeof(real));
@@ -132,6 +134,7 @@ static void run_blas(const stage_call *s)
     s->blas->gemm(0, rows, n, s->w->k, a, lda, s->w->data, n, 1.0, sums + s->first * padded, width);
     stage_call rest = *s;
     rest.init = at;
+    rest.init_first = s->begin;
     rest.init_slots = s->slots;
     rest.stride = padded;
     const size_t panels = panel_count(s->units, s->vectors);
