@@ -18,7 +18,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,9 +167,9 @@ def machine(isa: str, packages: Sequence[str]) -> str:
     )
 
 
-def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table that is also Markdown."""
-    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table that is also Markdown, each row as soon as it is there."""
+    widths = [max(len(head), 4) for head in heads]
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)) + " |"
@@ -177,4 +177,4 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print(line(heads))
     print("|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
     for row in rows:
-        print(line(row))
+        print(line(row), flush=True)
