@@ -43,7 +43,7 @@ PeepholeLSTM = fastrnn.register_cell(
     )
 )
 
-D, H, LENGTHS = 2, 3, [2, 0, 3]
+D, H, LENGTHS = 2, 2, [2, 0, 3]
 OPTIONS: dict[str, Any] = {
     "init": "uniform",
     "init_scale": 0.8,
