@@ -89,6 +89,15 @@ def gradient_flow(
     -------
     GradientFlow
         Its ``norms``, and ``plot()``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.RNN(1, 8, nonlinearity="sigmoid", random_state=0)
+    >>> flow = fastrnn.gradient_flow(layer, np.ones((1, 20, 1)))
+    >>> bool(flow["l0"][0] < 1e-3 * flow["l0"][-1])  # little of it reaches the first step
+    True
     """
     container, batch, states, stack = layer._read(x, state, lengths)
     stack = Stack([[_without_grads(w) for w in one] for one in stack.weights], engine=twin)

@@ -129,6 +129,23 @@ class LSTM(Recurrent):
         By PyTorch's names and shapes: ``weight_ih_l0`` (4H, D), ``weight_hh_l0`` (4H, S),
         ``bias_ih_l0`` (4H,), ``bias_hh_l0`` (4H,), ``weight_hr_l0`` (P, H),
         ``weight_ih_l0_reverse``, ``weight_ih_l1``, ...; gates in the order i f g o.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.LSTM(3, 5, random_state=0)
+    >>> x = np.ones((2, 4, 3))
+    >>> y, (h, c) = layer(x, lengths=[4, 2])
+    >>> y.shape, h.shape, bool((y[1, 2:] == 0).all())
+    ((2, 4, 5), (1, 2, 5), True)
+
+    Training is forward, the gradient of a loss in y, and backward:
+
+    >>> y, state, backward = layer.forward(x, lengths=[4, 2])
+    >>> dx, dstate = backward(2 * y)  # of the sum of squares
+    >>> dx.shape, layer.grads["weight_hh_l0"].shape
+    ((2, 4, 3), (20, 5))
     """
 
     @classmethod

@@ -41,6 +41,17 @@ class Stream:
     Made by :meth:`fastrnn.LSTM.stream` and its like. A stream serves a snapshot of the layer's
     parameters; :meth:`reload` takes a new one. What it answers has the same bits as one call of the
     layer on the whole sequences. One stream belongs to one thread at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.GRU(3, 5, random_state=0)
+    >>> stream = layer.stream(batch_size=2)
+    >>> x = np.ones((2, 4, 3), np.float32)
+    >>> steps = [stream.step(x[:, t]) for t in range(4)]
+    >>> bool(np.allclose(np.stack(steps, axis=1), layer(x)[0]))
+    True
     """
 
     def __init__(self, take_snapshot: Callable[[], Snapshot], batch_size: int = 1) -> None:
