@@ -9,6 +9,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from test_gradients import CELLS
 
 import fastrnn
 from fastrnn.masks import keep_mask
+from fastrnn.recurrence import twin_only
 from fastrnn.recurrent import Recurrent
 from fastrnn.stack import BETWEEN_LAYERS
 
@@ -178,14 +180,16 @@ def test_padding_is_neither_read_nor_given_a_gradient(rng: np.random.Generator) 
 
 @every_cell
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("engine", ["native", "twin"])
 def test_what_is_not_finite_stays_in_its_own_sequence(
-    name: str, bad: float, rng: np.random.Generator
+    name: str, bad: float, engine: str, rng: np.random.Generator
 ) -> None:
     layer = make(name)
     x = rng.standard_normal((N, T, D))
-    clean, _ = layer(x)
-    x[1, 2, 0] = bad
-    y, _ = layer(x)
+    with twin_only() if engine == "twin" else nullcontext():
+        clean, _ = layer(x)
+        x[1, 2, 0] = bad
+        y, _ = layer(x)
     others = [0, 2, 3]
     close(y[others], clean[others])
     close(y[1, :2], clean[1, :2])
@@ -346,6 +350,15 @@ def test_initial_values(name: str, init: str) -> None:
             rows = value.shape[0] if parameter.startswith("weight_hr") else 64
             bound = np.sqrt(6 / (rows + value.shape[1]))
             assert 0.9 * bound < np.abs(value).max() <= bound
+
+
+def test_orthogonal_weights_favor_no_direction() -> None:
+    layers = [fastrnn.RNN(1, 3, init="orthogonal", random_state=k) for k in range(300)]
+    matrices = np.array([layer.params["weight_hh_l0"] for layer in layers])
+    # entries of uniformly distributed orthogonal matrices have mean 0 and variance 1/3
+    assert np.abs(matrices.mean(axis=0)).max() < 4 / np.sqrt(3 * 300)
+    np.testing.assert_allclose((matrices**2).mean(axis=0), 1 / 3, atol=0.08)
+    assert 0.4 < (np.linalg.det(matrices) > 0).mean() < 0.6
 
 
 @pytest.mark.parametrize("init", ["torch", "xavier"])
@@ -583,6 +596,21 @@ def test_recurrent_dropout_is_one_mask_for_all_steps(rng: np.random.Generator) -
         sums = x[:, t] @ p["weight_ih"].T + (h * mask) @ p["weight_hh"].T
         h = np.tanh(sums + p["bias_ih"] + p["bias_hh"])
         close(y[:, t], h)
+
+
+def test_recurrent_masks_differ_by_layer_and_direction() -> None:
+    # Of zero weights but W_hh, h is a constant of the biases, and its next value tells the mask.
+    layer = make("rnn tanh", num_layers=2, bidirectional=True, recurrent_dropout=0.5)
+    for name, value in layer.params.items():
+        if name.startswith("weight_hh"):
+            value[...] = np.eye(H)
+        else:
+            value[...] = 0.1 if name.startswith("bias") else 0
+    _, last, _ = layer.forward(np.zeros((8, 2, D)))
+    kept = last > np.tanh(0.2) + 1e-3
+    assert kept.shape == (4, 8, H)
+    assert 0.3 < kept.mean() < 0.7
+    assert len(np.unique(kept.reshape(4, -1), axis=0)) == 4
 
 
 def test_dropout_between_layers_is_new_at_every_step(rng: np.random.Generator) -> None:
