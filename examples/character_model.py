@@ -1,10 +1,10 @@
 """Train a character model on real text, measure it against a trigram, and let it write.
 
-The text is that of ``pydoc_data.topics``, the help pages that lie in every Python, or a file of your
-own with ``--text FILE``. The last tenth is held out: after each epoch the example prints how many
-bits a character of it costs the model, beside what an interpolated trigram needs. Then it saves the
-model, loads it in a fresh process, and writes 300 characters as they come. In the folder ``--out``
-lie at the end the model and its learning curve as a PNG (with matplotlib).
+The text is that of ``pydoc_data.topics``, the help pages that lie in every Python, or with
+``--text FILE`` one of your own. The last tenth is held out: after each epoch the example prints how
+many bits a character of it costs the model, beside what an interpolated trigram needs. Then it
+saves the model, loads it in a fresh process, and writes 300 characters as they come. In the folder
+``--out`` lie at the end the model and its learning curve as a PNG (with matplotlib).
 
     python examples/character_model.py
     python examples/character_model.py --text shakespeare.txt --minutes 10 --epochs 40
@@ -60,7 +60,7 @@ class Trigram:
         return np.array([self.codes.get(c, 0) for c in text], dtype=np.int64)
 
     def _grams(self, ids: np.ndarray, n: int) -> np.ndarray:
-        """Each character with the n - 1 before it, as one number; nothing comes before the first."""
+        """Each character with the n - 1 before it, as one number; zeros before the first."""
         before = np.concatenate([np.zeros(n - 1, np.int64), ids])
         size, grams = len(self.codes) + 1, np.zeros(len(ids), np.int64)
         for i in range(n):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -24,7 +24,8 @@ from fastrnn.checks import (
 )
 from fastrnn.estimator import Parameterized
 from fastrnn.files import FormatError
-from fastrnn.language_network import Network, load_layers, make_layers, one_stream, token_losses
+from fastrnn.language_network import Network, load_layers, make_layers
+from fastrnn.language_text import log_prob_of_many, log_prob_of_one, one_stream, write
 from fastrnn.minibatches import Streams
 from fastrnn.plan import Plan
 from fastrnn.sampling import Sampler
@@ -38,8 +39,6 @@ Text = str | Sequence[str]
 
 CELLS = ("lstm", "gru", "rnn")
 STREAMS = 20  # batch_size="auto"
-WINDOW = 1024  # steps that perplexity and log_prob take at once
-ROWS = 4096  # rows whose logits are held at once
 PLAN = (
     "solver", "learning_rate_init", "learning_rate", "momentum", "alpha", "max_iter",
     "max_grad_norm", "early_stopping", "n_iter_no_change", "tol", "callbacks", "checkpoint",
@@ -447,8 +446,8 @@ class LanguageModel(Parameterized):
         self._check_fitted("layers_")
         documents = as_documents("text", text)
         if isinstance(text, str):
-            return self._log_prob_of_one(documents[0])
-        return self._log_prob_of_many(documents)
+            return log_prob_of_one(self.layers_, self.vocabulary_, text)
+        return log_prob_of_many(self.layers_, self.vocabulary_, documents)
 
     def score(self, text: Text) -> float:
         """The mean log-probability per token, in nats; higher is better.
@@ -495,34 +494,6 @@ class LanguageModel(Parameterized):
             if not len(values):
                 raise ValueError(f"text[{i}]: expected at least one token, got none")
         return np.exp([-float(np.mean(values)) for values in found])
-
-    def _log_prob_of_one(self, text: str) -> Array:
-        """Window by window, so that memory does not grow with the text."""
-        ids = one_stream([text], self.vocabulary_)[None, :]
-        found, state = [np.zeros(0)], None
-        for begin in range(0, ids.shape[1] - 1, WINDOW):
-            end = min(begin + WINDOW, ids.shape[1] - 1)
-            x = self.layers_["embedding"](ids[:, begin:end])
-            y, state = self.layers_["rnn"](x, state=state)
-            found.append(-token_losses(self.layers_["output"], y[0], ids[0, begin + 1 : end + 1]))
-        return np.concatenate(found)
-
-    def _log_prob_of_many(self, texts: list[str]) -> list[Array]:
-        """Texts of like length together."""
-        ids = [one_stream([text], self.vocabulary_) for text in texts]
-        found: list[Array] = [np.zeros(0)] * len(ids)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        batch: list[int] = []
-        for place, i in enumerate(order):
-            batch.append(i)
-            rows = len(batch) * len(ids[i])  # the last is the longest
-            if rows >= ROWS or len(batch) >= 64 or place + 1 == len(order):
-                x = self.layers_["embedding"]([ids[j][:-1] for j in batch])
-                y, _ = self.layers_["rnn"](x)
-                for j, part in zip(batch, y, strict=True):
-                    found[j] = -token_losses(self.layers_["output"], part, ids[j][1:])
-                batch = []
-        return found
 
     # Generation
 
@@ -575,30 +546,8 @@ class LanguageModel(Parameterized):
         forbidden = [Vocabulary.UNKNOWN] + [Vocabulary.BOUNDARY] * (not self._texts_end)
         sampler = Sampler(temperature, top_k, top_p, check_random_state("seed", seed), forbidden)
         n = check_int("n", n, 0)
-        pieces = self._write(n, prompt, sampler, stops)
+        pieces = write(self.layers_, self.vocabulary_, n, prompt, sampler, stops)
         return pieces if stream else "".join(pieces)
-
-    def _write(
-        self, n: int, prompt: str, sampler: Sampler, stops: tuple[str, ...]
-    ) -> Iterator[str]:
-        embedding, output = self.layers_["embedding"], self.layers_["output"]
-        recurrent = self.layers_["rnn"].stream(1)
-        read = one_stream([prompt], self.vocabulary_)
-        if len(read) > 1:
-            recurrent.push(embedding(read[None, :-1]))
-        token, written, longest = int(read[-1]), "", max(map(len, stops), default=0)
-        before: int | None = None
-        for _ in range(n):
-            h = recurrent.step(embedding(np.array([token])))
-            token = sampler.draw(output(h)[0])
-            if token == Vocabulary.BOUNDARY:
-                return
-            piece = self.vocabulary_.piece(token, before)
-            before = token
-            yield piece
-            written = (written + piece)[-(longest + len(piece)) :]
-            if stops and written.endswith(stops):
-                return
 
     # Files
 

@@ -1,4 +1,4 @@
-"""A language model's layers as the training loop sees them, and its text as numbers."""
+"""A language model's layers: made, trained, and read from files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrnn import losses
 from fastrnn.files import FormatError, build
 from fastrnn.minibatches import Batch
 from fastrnn.modules import Dropout
-from fastrnn.text import Ids, Vocabulary
 
-__all__ = ["Network", "load_layers", "make_layers", "one_stream", "token_losses"]
+__all__ = ["Network", "load_layers", "make_layers"]
 
 Spec = tuple[str, dict[str, Any]]
 
@@ -109,16 +107,3 @@ def load_layers(
         if expected != found:
             raise FormatError(f"layers.{what}: expected {expected}, got {found}")
     return parts
-
-
-def one_stream(documents: list[str], vocabulary: Vocabulary) -> Ids:
-    """Texts as one sequence of numbers, each text after a boundary, several with one at the end."""
-    boundary = np.array([Vocabulary.BOUNDARY])
-    parts = [part for text in documents for part in (boundary, vocabulary.encode(text))]
-    return np.concatenate([*parts, boundary] if len(documents) > 1 else parts)
-
-
-def token_losses(output: Any, y: Any, targets: Any) -> NDArray[np.float64]:
-    """-log of each target's probability, for rows (n, H)."""
-    found, _ = losses.linear_cross_entropy(output, y, targets, reduction="none", gradient=False)
-    return np.asarray(found, dtype=np.float64)

@@ -43,7 +43,7 @@ FLOORS = [
     ["recurrent"],
     ["layers", "modules", "sequential"],
     ["gradient_check", "gradient_flow", "losses", "optim", "metrics"],
-    ["language_network", "training"],
+    ["language_network", "language_text", "training"],
     ["language_model"],
     ["__init__"],
     ["__main__"],

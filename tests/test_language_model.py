@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
+import pickle
 import signal
 import threading
 from pathlib import Path
@@ -630,3 +632,10 @@ def test_truncated_or_altered_models_are_format_errors(
         path.write_bytes(altered)
         with pytest.raises(FormatError):
             fastrnn.load(path)
+
+
+def test_a_fitted_model_can_be_pickled_and_copied(model: LanguageModel) -> None:
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert bits(twin) == bits(model)
+        assert twin.generate(30, seed=1) == model.generate(30, seed=1)
+        assert twin.history_ == model.history_
