@@ -472,26 +472,23 @@ def _copy(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: np.array(array) for name, array in params.items()}
 
 
-# Dropout masks are a function of a layer's seed and the number of the call. Recurrent layers take
-# their random_state for a seed, layers without dropout have neither, and a Sequential has those of
-# its layers.
-MASKS = (("seed", "calls"), ("random_state", "call_count"))
+# Dropout masks are a function of a layer's random_state and the number of the call; layers without
+# dropout count no calls, and a Sequential's are those of its layers.
 
 
 def _masks(layer: Any) -> list[int]:
     """What decides the masks of a layer's next call."""
-    inner = [number for part in getattr(layer, "layers", ()) for number in _masks(part)]
-    own = [getattr(layer, n) for names in MASKS if hasattr(layer, names[1]) for n in names]
-    return inner or own
+    if hasattr(layer, "call_count"):
+        return [layer.random_state, layer.call_count]
+    return [number for part in getattr(layer, "layers", ()) for number in _masks(part)]
 
 
 def _set_masks(layer: Any, numbers: list[int]) -> None:
     """Let a layer's next call drop what it would have dropped when `_masks` was asked."""
+    if hasattr(layer, "call_count"):
+        layer.random_state, layer.call_count = numbers
+        return
     for part in getattr(layer, "layers", ()):
         count = len(_masks(part))
         _set_masks(part, numbers[:count])
         numbers = numbers[count:]
-    for names in MASKS:
-        if numbers and hasattr(layer, names[1]):
-            for name, number in zip(names, numbers, strict=True):
-                setattr(layer, name, number)
