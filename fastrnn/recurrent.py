@@ -408,7 +408,10 @@ init_scale, initial_state, dtype, random_state
         return container, batch, tuple(beside(s, like) for s in states), stack
 
     def _read_state(self, name: str, state: Any, batch: Batch) -> tuple[Array, ...]:
-        """Return a state's arrays, or its gradient's, which may be None, contiguous."""
+        """Return a state's arrays, or its gradient's, which may be None, as copies.
+
+        Of the initial state backward needs the values, which are the caller's to change.
+        """
         names = self.cell.states
         parts = (state,) if len(names) == 1 else state
         if not isinstance(parts, list | tuple) or len(parts) != len(names):
@@ -423,7 +426,7 @@ init_scale, initial_state, dtype, random_state
             shape = (len(self._passes()), batch.rows.N, self._state_width(label))
             called = name if len(names) == 1 else f"{name} ({label})"
             value = read_array(called, part, batch.xp, self.dtype, shape, "(L*dirs, N, units)")
-            read.append(np.ascontiguousarray(value) if batch.xp is np else value)
+            read.append(np.array(value, order="C") if batch.xp is np else value)
         return tuple(read)
 
     def _state_form(self, states: tuple[Array, ...]) -> Any:

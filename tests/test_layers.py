@@ -315,6 +315,25 @@ def test_learned_states_add_up_over_sequences_only_where_they_were_used(
     assert layer.grads["weight_hh_l0"].any()
 
 
+@every_cell
+def test_a_given_state_may_change_before_backward(name: str, rng: np.random.Generator) -> None:
+    layer = make(name)
+    x = rng.standard_normal((N, T, D))
+    state = tuple(rng.standard_normal((1, N, layer._state_width(s))) for s in layer.cell.states)
+    given = state if len(state) > 1 else state[0]
+    found = []
+    for change in (False, True):
+        layer.zero_grad()
+        y, _, backward = layer.forward(x, given)
+        if change:
+            for part in state:
+                part[...] = np.nan
+        dx, dstate = backward(np.ones_like(y))
+        found.append([dx, *parts(dstate), *(grad.copy() for grad in layer.grads.values())])
+    for mine, expected in zip(found[1], found[0], strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
 def test_carried_state_continues_a_sequence(rng: np.random.Generator) -> None:
     layer = make(num_layers=2)
     x = rng.standard_normal((N, 7, D))
