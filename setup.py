@@ -2,7 +2,7 @@
 
 Switches, from the environment (rebuild with --force after changing one):
 
-FASTRNN_DEBUG=1        no optimization, debug symbols, assertions, bounds checks
+FASTRNN_DEBUG=1        hardly optimized, debug symbols, assertions, bounds checks, NaN in new memory
 FASTRNN_SANITIZE=LIST  -fsanitize=LIST, e.g. address,undefined (LD_PRELOAD the runtime to import it)
 FASTRNN_COVERAGE=1     gcov counters in C, line tracing in Cython
 """
@@ -49,7 +49,7 @@ if not (DEBUG or SANITIZE):
 LDFLAGS = ["-pthread", "-lm"]
 MACROS = [(f"FRN_HAVE_{isa.upper()}", "1") for isa in CHOSEN]
 if DEBUG:
-    CFLAGS += ["-O0", "-g3", "-UNDEBUG"]
+    CFLAGS += ["-Og", "-g3", "-UNDEBUG"]  # with -O0, GCC inlines no formula into its loop
     MACROS += [("FRN_DEBUG", "1")]
 if SANITIZE:
     CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
