@@ -14,6 +14,8 @@
 
 #define TILE   ((size_t)FRN_SLOTS * LANES) /* a tile's row, in elements */
 #define INLINE static inline __attribute__((always_inline))
+/* Steps of k that weights are asked for ahead: they come from L2, or from farther. */
+#define PREFETCH 16
 #if defined(__clang__) /* it takes GCC's pragma without a word and leaves the loop as it is */
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -62,6 +64,7 @@ INLINE void multiply(const int rows, const int width, real *tile, const real *co
         UNROLL for (int v = 0; v < width; v++)
         {
             const V weight = vload(w + v * LANES);
+            __builtin_prefetch(w + (PREFETCH * width + v) * LANES);
             UNROLL for (int r = 0; r < rows; r++) sum[r][v] = vfma(x[r], weight, sum[r][v]);
         }
         at += step;

@@ -40,20 +40,25 @@ static size_t panel_count(size_t units, int vectors)
     return (units + width - 1) / width;
 }
 
+/* vectors of slots [first, last) of one row of a tile, read where the slots lie `stride` apart */
+INLINE void start_slots(real *tile, const real *from, size_t stride, int first, int last,
+                        int vectors)
+{
+    for (int slot = first; slot < last; slot++)
+        for (int v = 0; v < vectors; v++)
+            vstore(tile + (slot * vectors + v) * LANES,
+                   from ? vload(from + slot * stride + (size_t)v * LANES) : vzero());
+}
+
 static void start_tile(const stage_call *s, size_t row, size_t rows, size_t unit, int vectors,
                        real *tile)
 {
-    for (size_t r = 0; r < rows; r++)
-        for (int slot = 0; slot < s->slots; slot++)
-            for (int v = 0; v < vectors; v++) {
-                const size_t at = slot * s->stride + unit + (size_t)v * LANES;
-                V sum = vzero();
-                if (slot < s->init_slots)
-                    sum = vload(s->init[row + r - s->init_first] + at);
-                else if (s->bias)
-                    sum = vload(s->bias + at);
-                vstore(tile + r * TILE + (slot * vectors + v) * LANES, sum);
-            }
+    const real *bias = s->bias ? s->bias + unit : NULL;
+    for (size_t r = 0; r < rows; r++, tile += TILE) {
+        if (s->init_slots)
+            start_slots(tile, s->init[row + r] + unit, s->stride, 0, s->init_slots, vectors);
+        start_slots(tile, bias, s->stride, s->init_slots, s->slots, vectors);
+    }
 }
 
 static void run_panel(const stage_call *s, size_t panel, const real *const *a)
