@@ -30,7 +30,7 @@ from fastrnn.minibatches import Streams
 from fastrnn.plan import Plan
 from fastrnn.sampling import Sampler
 from fastrnn.text import LEVELS, Vocabulary, as_documents
-from fastrnn.training import train
+from fastrnn.training import Training
 
 __all__ = ["LanguageModel"]
 
@@ -313,22 +313,28 @@ class LanguageModel(Parameterized):
             self._record({}, math.inf, False)
             self._texts_end = False
         self._texts_end = self._texts_end or len(documents) > 1
+        training = Training(
+            Network(self.layers_, float(self.dropout), generator),
+            batches,
+            plan,
+            generator,
+            validation=validation,
+            identity=self._identity(batches, validation),
+            model=self,
+        )
+        learned = False
         try:
-            outcome = train(
-                Network(self.layers_, float(self.dropout), generator),
-                batches,
-                plan,
-                generator,
-                validation=validation,
-                resume=resume,
-                identity=self._identity(batches, validation),
-                model=self,
-            )
-        except (FloatingPointError, ValueError):
-            # Nothing was learned: the model is again what it was, fitted or not.
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            if resume:
+                training.resume()
+            learned = True  # and stays so, whatever a callback may raise
+            outcome = training.run()
+        except FloatingPointError:
+            learned = False
             raise
+        finally:
+            if not learned:  # the model is again what it was, fitted or not
+                self.__dict__.clear()
+                self.__dict__.update(before)
         past = self.history_
         history = {name: past.get(name, []) + new for name, new in outcome.history.items()}
         self._record(history, outcome.best_loss, outcome.interrupted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,8 @@ class Plan:
         check_bool("early_stopping", self.early_stopping)
         check_positive_int("n_iter_no_change", self.n_iter_no_change)
         check_real("tol", self.tol, finite=False)
+        if self.checkpoint is not None:
+            _check_path("checkpoint", self.checkpoint)
         check_real("checkpoint_interval", self.checkpoint_interval, minimum=0.0, finite=False)
         if self.n_threads is not None:
             check_positive_int("n_threads", self.n_threads)
@@ -149,3 +152,16 @@ class TrainingState:
     def stop(self) -> None:
         """End training after this step, as if it had reached its last epoch."""
         self.stopped = True
+
+
+def _check_path(name: str, path: object) -> None:
+    """Raise an error now if a file could not be written there after an hour of training."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name}: expected a path, got {describe(path)}")
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise ValueError(
+            f"{name}: expected a path in a folder that exists, got {os.fspath(path)!r}"
+        )
+    if os.path.isdir(path):
+        raise ValueError(f"{name}: expected a path of a file, got the folder {os.fspath(path)!r}")

@@ -30,7 +30,7 @@ from fastrnn.schedules import learning_rate
 from fastrnn.tensorfile import FormatError
 from fastrnn.thread_count import threads
 
-__all__ = ["Learner", "Outcome", "train"]
+__all__ = ["Learner", "Outcome", "Training", "train"]
 
 
 class Learner(Protocol):
@@ -132,17 +132,12 @@ def train(
         (with early stopping, the best weights so far), and a checkpoint is written if one is asked
         for. A second Ctrl-C meanwhile is an ordinary KeyboardInterrupt.
     """
-    if plan.early_stopping and validation is None:
-        raise ValueError("early_stopping: expected data to validate on, got none")
-    if resume and plan.checkpoint is None:
-        raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
-    run = _Run(learner, batches, plan, generator, validation, dict(identity or {}), model)
-    if resume and plan.checkpoint is not None:
-        with contextlib.suppress(FileNotFoundError):
-            run.restore(plan.checkpoint)
-    limit = threads(plan.n_threads)
-    with limit, contextlib.closing(run.progress):
-        return run.train()
+    training = Training(
+        learner, batches, plan, generator, validation=validation, identity=identity, model=model
+    )
+    if resume:
+        training.resume()
+    return training.run()
 
 
 class _NotFiniteError(Exception):
@@ -163,8 +158,11 @@ class _Sums:
         return self.loss / self.weight if self.weight else 0.0
 
 
-class _Run:
-    """One call of `train`: the loop, and all that it remembers."""
+class Training:
+    """What `train` does, in two steps: `resume`, which may refuse a checkpoint, and `run`.
+
+    Parameters are those of `train`.
+    """
 
     def __init__(
         self,
@@ -172,13 +170,16 @@ class _Run:
         batches: Batches,
         plan: Plan,
         generator: np.random.Generator,
-        validation: Batches | None,
-        identity: dict[str, Any],
-        model: Any,
+        *,
+        validation: Batches | None = None,
+        identity: Mapping[str, Any] | None = None,
+        model: Any = None,
     ) -> None:
+        if plan.early_stopping and validation is None:
+            raise ValueError("early_stopping: expected data to validate on, got none")
         self.learner, self.batches, self.plan = learner, batches, plan
         self.generator, self.validation = generator, validation
-        self.identity, self.model = identity, model
+        self.identity, self.model = dict(identity or {}), model
         self.layers = list(learner.layers)
         self.optimizer = _optimizer(plan, self.layers)
         self.progress = Progress(plan.verbose, plan.max_iter)
@@ -202,7 +203,12 @@ class _Run:
 
     # The loop
 
-    def train(self) -> Outcome:
+    def run(self) -> Outcome:
+        """Train until the end; see `train`."""
+        with threads(self.plan.n_threads), contextlib.closing(self.progress):
+            return self._run()
+
+    def _run(self) -> Outcome:
         interrupted = False
         try:
             while not self._finished():
@@ -214,7 +220,7 @@ class _Run:
             if not self.best_epoch:
                 raise FloatingPointError(f"{error}; the weights are as before training") from None
             message = f"{error}; training ends with the weights of epoch {self.best_epoch}"
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
         except KeyboardInterrupt:
             interrupted = True
             if self.plan.checkpoint is not None and not self.torn:
@@ -225,7 +231,7 @@ class _Run:
                 f"training was interrupted after {self.epoch} epochs and {self.position} steps; "
                 "the model keeps what it has learned"
             )
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, stacklevel=5)
         return Outcome(self.history, self.best_loss, self.best_epoch, interrupted)
 
     def _finished(self) -> bool:
@@ -237,7 +243,9 @@ class _Run:
 
     def _run_epoch(self) -> None:
         if self.order is None:
+            self.torn = True  # the generator has gone on, and the order is not there yet
             self.order = self.batches.order(self.generator)
+            self.torn = False
         steps = self.batches.count(self.order)
         self.progress.begin_epoch(self.epoch, self.position, steps)
         while self.position < steps:
@@ -398,6 +406,13 @@ class _Run:
         """Write a checkpoint."""
         write_checkpoint(path, self._state())
         self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on where the plan's checkpoint stopped, or at the beginning if there is none."""
+        if self.plan.checkpoint is None:
+            raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
+        with contextlib.suppress(FileNotFoundError):
+            self.restore(self.plan.checkpoint)
 
     def restore(self, path: Path) -> None:
         """Go on where a checkpoint stopped; all of it is checked before any of it is used."""

@@ -319,6 +319,17 @@ def test_a_checkpoint_of_another_text_or_configuration_is_refused(tmp_path: Path
         LanguageModel(**SMALL).fit(TEXT, resume=True)
 
 
+def test_an_error_of_a_callback_leaves_what_was_learned() -> None:
+    def fail(state: TrainingState) -> None:
+        raise ValueError("mine")
+
+    model = LanguageModel(**SMALL, callbacks=fail)
+    with pytest.raises(ValueError, match="mine"):
+        model.fit(TEXT)
+    assert np.isfinite(model.perplexity(TEXT))
+    assert model.n_iter_ == 0
+
+
 def test_training_that_diverges_at_once_leaves_no_model() -> None:
     model = LanguageModel(**SMALL, solver="sgd", learning_rate_init=3e38, max_grad_norm=None)
     with pytest.raises(FloatingPointError, match="in epoch 1"), np.errstate(all="ignore"):
