@@ -166,11 +166,13 @@ def load(path: Path) -> Any:
         raise FormatError(f"{where}: model: expected named values, got {remembered!r:.80}")
     try:
         return find(remembered.pop("type", None)).from_file(remembered, tensors)
-    except (
-        TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
-    ) as error:  # fmt: skip
+    except (ValueError, TypeError) as error:
         # Whatever a constructor has against its arguments, they came from the file.
         raise FormatError(f"{where}: {error}") from error
+    except KeyError as error:
+        raise FormatError(f"{where}: expected a value named {error}, got none") from error
+    except (AttributeError, IndexError, OverflowError, RecursionError) as error:
+        raise FormatError(f"{where}: expected a description that fits, got: {error}") from error
 
 
 def find(name: Any) -> Any:

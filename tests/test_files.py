@@ -290,7 +290,10 @@ CHANGES = [
     ({"model": '{"type": "object"}'}, "type: expected one of"),
     ({"model": '{"type": ["Linear"]}'}, "type: expected one of"),
     ({"model": '{"type": "Linear"}'}, "config: expected named values"),
-    ({"model": '{"type": "Linear", "config": {}}'}, "out_features"),
+    (
+        {"model": '{"type": "Linear", "config": {}}'},
+        "expected a value named 'out_features', got none",
+    ),
 ]
 LINEAR = {"in_features": 3, "out_features": 4, "bias": True, "dtype": "float32"}
 CONFIGS: list[tuple[dict[str, Any], str]] = [

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+import os
 import pickle
 import signal
 import threading
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import FormatError, LanguageModel, tensorfile
@@ -30,6 +33,11 @@ SMALL: dict[str, Any] = {
     "max_iter": 2,
     "random_state": 0,
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="module")
@@ -625,6 +633,32 @@ def test_a_file_that_does_not_fit_itself_is_a_format_error(
     changed(path, way, value)
     with pytest.raises(FormatError, match=message):
         fastrnn.load(path)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_description_changed_at_will_loads_or_is_a_format_error(
+    model: LanguageModel, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With a digest that fits, as one who means harm would write it."""
+    path = tmp_path_factory.getbasetemp() / "fuzzed"
+    if not path.exists():
+        model.save(path)
+    tensors, metadata = tensorfile.read(path)
+    described = json.loads(metadata["model"])
+    described["history"] = {"loss": [1.0]}  # short, so that changes meet something else
+    text = list(json.dumps(described))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        text[place] = data.draw(st.sampled_from('0123456789-.,:[]{}"eE truefalsnN'))
+    other = path.with_name("other")
+    tensorfile.write(other, tensors, {**metadata, "model": "".join(text)})
+    try:
+        found = fastrnn.load(other)
+    except FormatError:
+        return
+    assert bits(found) == bits(model)
+    assert np.isfinite(found.perplexity("the cat"))
 
 
 def test_truncated_or_altered_models_are_format_errors(
