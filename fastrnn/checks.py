@@ -216,6 +216,17 @@ def check_shape(name: str, x: Array, shape: Sequence[int | None], axes: str | No
         raise ValueError(f"{name}: expected shape {wanted}{named}, got {got}")
 
 
+def check_addressable(names: str, shape: Sequence[int]) -> None:
+    """Raise a ValueError if no array of float64 can have this shape, which `names` ask for.
+
+    Below this bound it is memory that decides, with NumPy's MemoryError.
+    """
+    if math.prod(shape) >= 2**60:
+        raise ValueError(
+            f"{names}: expected sizes whose product is below 2**60, got {tuple(shape)}"
+        )
+
+
 def check_lengths(name: str, lengths: Any, n_sequences: int, n_steps: int) -> np.ndarray:
     """`lengths` as an int64 NumPy array (N,), each in [0, T]."""
     lengths = np.asarray(as_array(name, lengths))

@@ -147,8 +147,8 @@ def load(path: Path) -> Any:
     >>> fastrnn.load("lstm.safetensors").num_parameters
     144
     """
-    where = os.fspath(path)
     tensors, metadata = tensorfile.read(path)
+    where = tensorfile.path_name(path)
     if metadata.get("format") != FORMAT:
         raise FormatError(
             f"{where}: expected a file of format {FORMAT!r}, got {metadata.get('format')!r:.80}"

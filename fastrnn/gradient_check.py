@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import check_real
-from fastrnn.recurrent import Recurrent
+from fastrnn.checks import as_real_array, check_real
+from fastrnn.recurrent import Recurrent, check_recurrent
 
 __all__ = ["gradient_check"]
 
@@ -51,13 +51,14 @@ def gradient_check(
     ValueError
         If the layer's dtype is not float64, which differences need.
     """
+    check_recurrent("layer", layer)
     check_real("step", step, above=0.0)
     if layer.dtype != np.float64:
         raise ValueError(f"layer: expected dtype float64, got {layer.dtype}")
     rng = np.random.default_rng(random_state)
     is_list = isinstance(x, list | tuple)
-    x = [np.array(one, dtype=np.float64) for one in x] if is_list else np.array(x, dtype=np.float64)
-    state = None if state is None else _map(lambda part: np.array(part, dtype=np.float64), state)
+    x = [_copy(f"x[{n}]", one) for n, one in enumerate(x)] if is_list else _copy("x", x)
+    state = None if state is None else _map(lambda part: _copy("state", part), state)
     call = layer.call_count
 
     def outputs() -> tuple[Any, Any, Any]:
@@ -102,6 +103,11 @@ def gradient_check(
 
 def _parts(state: Any) -> tuple[Any, ...]:
     return tuple(state) if isinstance(state, list | tuple) else (state,)
+
+
+def _copy(name: str, x: Any) -> np.ndarray:
+    """A copy to vary, element by element."""
+    return np.array(as_real_array(name, x, np.float64))
 
 
 def _map(function: Callable[[Any], Any], state: Any) -> Any:

@@ -16,7 +16,7 @@ from fastrnn import twin
 from fastrnn.checks import Array, namespace
 from fastrnn.parameters import to_host
 from fastrnn.passes import Pass, Weights
-from fastrnn.recurrent import Recurrent
+from fastrnn.recurrent import Recurrent, check_recurrent
 from fastrnn.rows import Rows
 from fastrnn.stack import Stack
 
@@ -99,6 +99,7 @@ def gradient_flow(
     >>> bool(flow["l0"][0] < 1e-3 * flow["l0"][-1])  # little of it reaches the first step
     True
     """
+    check_recurrent("layer", layer)
     container, batch, states, stack = layer._read(x, state, lengths)
     stack = Stack([[_without_grads(w) for w in one] for one in stack.weights], engine=twin)
     y, last, saved = stack.forward(container, batch, states, keep=True)

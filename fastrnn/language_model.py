@@ -358,7 +358,7 @@ class LanguageModel(Parameterized):
         check_probability("recurrent_dropout", self.recurrent_dropout)
         check_bool("reset_after", self.reset_after)
         check_option("nonlinearity", self.nonlinearity, ("tanh", "relu", "sigmoid"))
-        if self.batch_size != "auto":
+        if not isinstance(self.batch_size, str) or self.batch_size != "auto":
             check_positive_int("batch_size", self.batch_size)
         check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
         if self.max_vocabulary is not None:

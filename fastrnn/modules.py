@@ -19,6 +19,7 @@ from fastrnn.checks import (
     Array,
     as_index_array,
     as_real_array,
+    check_addressable,
     check_bool,
     check_dtype,
     check_positive_int,
@@ -71,6 +72,7 @@ class Embedding(Layer):
         self.dtype = check_dtype("dtype", dtype)
         rng = check_random_state("random_state", random_state)
         shape = (self.num_embeddings, self.embedding_dim)
+        check_addressable("num_embeddings, embedding_dim", shape)
         self._own({"weight": rng.standard_normal(shape, dtype=self.dtype)})
 
     def config(self) -> dict[str, Any]:
@@ -160,6 +162,7 @@ class Linear(Layer):
         self.bias = check_bool("bias", bias)
         self.dtype = check_dtype("dtype", dtype)
         rng = check_random_state("random_state", random_state)
+        check_addressable("in_features, out_features", (self.in_features, self.out_features))
         bound = self.in_features**-0.5
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if self.bias:
@@ -380,6 +383,7 @@ class LayerNorm(Layer):
         random_state: Any = None,
     ) -> None:
         self.features = check_positive_int("features", features)
+        check_addressable("features", (self.features,))
         self.epsilon = check_real("epsilon", epsilon, minimum=0.0)
         self.dtype = check_dtype("dtype", dtype)
         check_random_state("random_state", random_state)

@@ -147,6 +147,11 @@ class Optimizer:
         ValueError
             If names, shapes or dtypes are others than this optimizer's; then nothing has changed.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                "state_dict: expected a mapping of names to arrays, as state_dict() returns, "
+                f"got {describe(state_dict)}"
+            )
         wanted = self.state_dict()
         if set(state_dict) != set(wanted):
             missing, unknown = set(wanted) - set(state_dict), set(state_dict) - set(wanted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -275,6 +275,8 @@ def check_layers(name: str, layers: Any) -> list[Layer]:
     """`layers` as a list of things with ``params`` and ``grads``, none of them twice."""
     if hasattr(layers, "params"):
         layers = [layers]
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"{name}: expected a layer or a list of layers, got {describe(layers)}")
     found = list(layers)
     for i, layer in enumerate(found):
         if not hasattr(layer, "params") or not hasattr(layer, "grads"):

@@ -19,6 +19,7 @@ from fastrnn.batches import Batch, Container, read_array
 from fastrnn.cells import Cell
 from fastrnn.checks import (
     Array,
+    check_addressable,
     check_bool,
     check_dtype,
     check_int,
@@ -37,7 +38,7 @@ from fastrnn.passes import Weights
 from fastrnn.stack import Dropouts, Stack, suffix
 from fastrnn.streams import Snapshot, Stream
 
-__all__ = ["Recurrent"]
+__all__ = ["Recurrent", "check_recurrent"]
 
 INITIAL_STATES = ("zeros", "normal", "learned")
 NORMAL_SCALE = 0.01
@@ -122,6 +123,7 @@ init_scale, initial_state, dtype, random_state
             self.bias,
             self.initial_state == "learned",
         ):
+            check_addressable("input_size, hidden_size", shape)
             if local == "initial":
                 params[name] = np.zeros(shape, self.dtype)
                 continue
@@ -458,6 +460,12 @@ init_scale, initial_state, dtype, random_state
         self._call_count = state["call_count"]
         if state["prepared"]:
             self.prepare()
+
+
+def check_recurrent(name: str, layer: Any) -> None:
+    """Raise a TypeError unless `layer` is a recurrent layer."""
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"{name}: expected a recurrent layer, got {describe(layer)}")
 
 
 def _frozen(weights: Weights) -> Weights:

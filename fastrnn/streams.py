@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.batches import Batch, read_array
-from fastrnn.checks import as_index_array, check_int, check_shape, describe
+from fastrnn.checks import as_array, as_index_array, check_int, check_shape, describe
 from fastrnn.rows import Rows
 from fastrnn.stack import Stack
 
@@ -201,7 +201,7 @@ class Stream:
 
     def _mask(self, rows: Any) -> np.ndarray:
         N = self._batch_size
-        rows = np.asarray(rows)
+        rows = np.asarray(as_array("rows", rows))
         if rows.dtype == bool:
             check_shape("rows", rows, (N,))
             return rows

@@ -93,6 +93,21 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             os.close(descriptor)
 
 
+def path_name(path: Path) -> str:
+    """The path as text, for messages.
+
+    Raises
+    ------
+    TypeError
+        If `path` is none.
+    """
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        got = type(path).__name__
+        raise TypeError(f"path: expected a str or a path-like object, got {got}") from None
+
+
 def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write named arrays and text to `path`, atomically.
 
@@ -110,6 +125,7 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
     TypeError
         An array of another dtype.
     """
+    where = path_name(path)
     arrays = {}
     for name, tensor in tensors.items():
         array = np.asarray(tensor)
@@ -128,7 +144,7 @@ def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str])
     header = _header(entries, {**metadata, "sha256": digest})
     if len(header) > HEADER_LIMIT:
         raise ValueError(
-            f"{os.fspath(path)}: expected names, shapes and metadata of at most {HEADER_LIMIT} "
+            f"{where}: expected names, shapes and metadata of at most {HEADER_LIMIT} "
             f"bytes, got {len(header)}"
         )
     with atomic_file(path) as file:
@@ -192,7 +208,7 @@ def read(path: Path) -> TensorFile:
     OSError
         The file cannot be opened or read.
     """
-    where = os.fspath(path)
+    where = path_name(path)
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = file.read(8)

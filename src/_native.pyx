@@ -191,8 +191,8 @@ cdef bint gemm_is_blas() except -1:
 
 
 cdef int _gemm(str argument, object name) except -1:
-    if name not in GEMMS:
-        raise ValueError(f"{argument}: expected one of 'packed', 'blas', got {name!r}")
+    if not isinstance(name, str) or name not in GEMMS:  # comparing an array gives an array
+        raise ValueError(f"{argument}: expected one of 'packed', 'blas', got {name!r:.80}")
     return GEMMS.index(name)
 
 
