@@ -47,6 +47,9 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
 REFUSAL = r": expected .*, got"
 
 
+every_cell = pytest.mark.parametrize("name", CELLS)
+
+
 def make(name: str = "lstm", **options: Any) -> Any:
     kind, own = CELLS[name]
     return kind(D, H, **({"random_state": 1} | own | options))
