@@ -386,10 +386,10 @@ class LanguageModel(Parameterized):
         n = len(ids) - 1
         if not (ids != Vocabulary.BOUNDARY).any():
             raise ValueError(f"{name}: expected at least one token, got none")
-        if n_streams is not None:  # held-out text may be short
-            return Streams(ids, min(n_streams, n), self.tbptt_steps)
-        if self.batch_size == "auto":
-            return Streams(ids, min(STREAMS, max(1, n // self.tbptt_steps)), self.tbptt_steps)
+        if n_streams is not None or self.batch_size == "auto":
+            # A stream begins without a state: short ones would know too little.
+            n_streams = min(n_streams or STREAMS, max(1, n // self.tbptt_steps))
+            return Streams(ids, n_streams, self.tbptt_steps)
         if n < self.batch_size:
             raise ValueError(
                 f"{name}: expected at least batch_size={self.batch_size} tokens, got {n}"
