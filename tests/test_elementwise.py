@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,3 +272,31 @@ def test_sizes_are_checked_before_a_kernel_runs():
         _elementwise.update("sgd", x, x.astype(np.float64), None, None, rate=0.1)
     with pytest.raises(KeyError):
         _elementwise.update("foo", x, x, None, None, rate=0.1)
+
+
+def run_in_c(*arguments: str) -> None:
+    runner = Path(__file__).resolve().parent / "c" / "run.py"
+    done = subprocess.run(
+        [sys.executable, str(runner), "test_elementwise", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "test_elementwise: 0 failures" in done.stdout, done.stdout
+
+
+def test_in_c_at_the_edge_of_memory():
+    """Each kernel by itself, no element read or written beyond its arrays."""
+    run_in_c("--isa", _native.isas()[0])
+
+
+@pytest.mark.slow
+def test_in_c_with_every_compiler():
+    run_in_c()
+
+
+@pytest.mark.slow
+def test_in_c_under_sanitizers():
+    run_in_c("--sanitize")

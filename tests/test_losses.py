@@ -157,6 +157,12 @@ def test_cross_entropy_in_another_namespace(rng):
         assert loss == pytest.approx(expected, rel=1e-12)
         assert grad.__array_namespace__() is xp
         np.testing.assert_allclose(np.asarray(grad), dexpected, rtol=1e-12, atol=1e-16)
+    logits[0, 0] = np.nan
+    loss, grad = losses.softmax_cross_entropy(xp.asarray(logits), targets, targets != targets[0, 0])
+    assert np.isfinite(loss)
+    assert np.isfinite(np.asarray(grad)).all()
+    with raises(ValueError, "targets: expected classes in [0, 5), got 5"):
+        losses.softmax_cross_entropy(xp.asarray(logits), targets + 5 - targets)
 
 
 def test_cross_entropy_names_bad_input():
