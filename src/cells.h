@@ -16,8 +16,12 @@
 #include "vecmath.h"
 
 #undef fma /* the formulas' name for it, on V; on a GPU it is the function on float */
-#define fma     vfma
+#define fma vfma
+#ifdef __OPTIMIZE__
 #define FORMULA static inline __attribute__((always_inline)) void
+#else /* the epilogues' constant pointers to formulas are then called, which gcc cannot inline */
+#define FORMULA static inline void
+#endif
 
 /* Forward: sums in s become gates; states go from *_prev to h and c. */
 typedef struct {
