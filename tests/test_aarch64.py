@@ -20,4 +20,5 @@ def test_under_emulation():
         [str(SCRIPT)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("== test_vec.c") == 4, done.stdout
+    for test in ("test_vec.c", "test_kernels.c"):
+        assert done.stdout.count(f"== {test}") == 4, done.stdout
