@@ -8,40 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peephole_lstm import PeepholeLSTM, peephole
 
 import fastrnn
 from fastrnn.cells import Cell, Stage, Values, sigmoid
-
-
-def peephole(xp: Any, v: Values) -> None:
-    # F. Gers and J. Schmidhuber, "Recurrent nets that time and count", IJCNN 2000.
-    v.i = sigmoid(xp, v.i + v.peephole_i * v.c)
-    v.f = sigmoid(xp, v.f + v.peephole_f * v.c)
-    v.g = xp.tanh(v.g)
-    v.c_next = v.f * v.c + v.i * v.g
-    v.o = sigmoid(xp, v.o + v.peephole_o * v.c_next)
-    v.tanh_c = xp.tanh(v.c_next)
-    v.h_next = v.o * v.tanh_c
-
-
-def peephole_backward(xp: Any, v: Values, d: Values) -> None:
-    d.o = d.h_next * v.tanh_c * v.o * (1 - v.o)
-    dc = d.c_next + d.h_next * v.o * (1 - v.tanh_c**2) + d.o * v.peephole_o
-    d.i = dc * v.g * v.i * (1 - v.i)
-    d.f = dc * v.c * v.f * (1 - v.f)
-    d.g = dc * v.i * (1 - v.g**2)
-    d.c = dc * v.f + d.i * v.peephole_i + d.f * v.peephole_f
-    d.peephole_i, d.peephole_f, d.peephole_o = d.i * v.c, d.f * v.c, d.o * v.c_next
-
-
-PeepholeLSTM = fastrnn.register_cell(
-    Cell(
-        "PeepholeLSTM",
-        (Stage(("i", "f", "g", "o"), peephole, peephole_backward),),
-        states=("h", "c"),
-        vectors=("peephole_i", "peephole_f", "peephole_o"),
-    )
-)
 
 D, H, LENGTHS = 2, 2, [2, 0, 3]
 OPTIONS: dict[str, Any] = {

@@ -1,0 +1,35 @@
+"""The small examples run, as a user runs them, and what they print is what they promise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_examples import run
+
+
+def test_peephole_lstm(root: Path) -> None:
+    printed = run(root, root / "examples" / "peephole_lstm.py")
+    errors = re.findall(r"^(\w+) +(\d\.\de[-+]\d\d)$", printed, re.MULTILINE)
+    names = [name for name, _ in errors]
+    assert {"x", "h", "c", "weight_hh_l0", "peephole_o_l0_reverse"} <= set(names)
+    assert len(set(names)) == len(names) == 17
+    assert max(float(error) for _, error in errors) < 1e-6
+    first, last = re.search(r"loss (\d\.\d+) at first, (\d\.\d+) at last", printed).groups()
+    assert float(first) > 0.5 and float(last) < 0.02
+
+
+def test_layers(root: Path) -> None:
+    printed = run(root, root / "examples" / "layers.py")
+    accuracies = [float(a) for a in re.findall(r"test accuracy (\d\.\d+)", printed)]
+    assert len(accuracies) == 6
+    assert accuracies[0] < 0.9 < 0.99 < accuracies[-1]
+
+
+def test_streaming(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTRNN_GEMM", "packed")
+    printed = run(root, root / "examples" / "streaming.py")
+    right, clients = re.search(r"(\d+) of (\d+) clients got the bits", printed).groups()
+    assert right == clients and int(clients) > 20
+    assert re.search(r"one step of one sequence: \d+ µs", printed)
