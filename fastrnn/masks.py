@@ -26,11 +26,17 @@ _BITS = 0xFFFFFFFFFFFFFFFF
 NO_STEP = _BITS  # stands for the step where one mask serves all of a sequence's steps
 
 
+def _word(xp: Any, value: int) -> Any:
+    """An integer below 2^64 in a namespace's uint64: not every one takes large Python integers."""
+    return xp.asarray(value, dtype=xp.uint64)
+
+
 def _mix(z: Any) -> Any:
     """SplitMix64's finalizer of uint64 arrays, whose products wrap."""
-    z = (z ^ (z >> 30)) * _FIRST
-    z = (z ^ (z >> 27)) * _SECOND
-    return z ^ (z >> 31)
+    xp = namespace(z)
+    z = (z ^ (z >> _word(xp, 30))) * _word(xp, _FIRST)
+    z = (z ^ (z >> _word(xp, 27))) * _word(xp, _SECOND)
+    return z ^ (z >> _word(xp, 31))
 
 
 def _mix_int(z: int) -> int:
@@ -45,7 +51,7 @@ def _absorb_int(key: int, field: int) -> int:
 
 
 def _absorb(key: Any, field: Any) -> Any:
-    return _mix(key ^ _mix(field + _GOLDEN))
+    return _mix(key ^ _mix(field + _word(namespace(field), _GOLDEN)))
 
 
 def row_keys(
@@ -81,9 +87,9 @@ def row_keys(
     for field in (seed, call, layer, direction):
         common = _absorb_int(common, int(field))
     sequence = xp.astype(xp.asarray(sequence_index), xp.uint64)
-    keys = _absorb(common ^ xp.zeros_like(sequence), sequence)
+    keys = _absorb(_word(xp, common), sequence)
     if step is None:
-        return _absorb(keys, xp.full_like(keys, NO_STEP))
+        return _mix(keys ^ _word(xp, _mix_int((NO_STEP + _GOLDEN) & _BITS)))
     return _absorb(keys, xp.astype(xp.asarray(step), xp.uint64))
 
 
@@ -95,10 +101,10 @@ def threshold_of(p: float) -> int:
 def mask_from_keys(keys: Array, units: int, p: float, dtype: Any, *, xp: Any = np) -> Array:
     """Multipliers, 0 or 1/(1 - p), of shape ``keys.shape + (units,)`` and `dtype`."""
     unit = xp.astype(xp.arange(1, units + 1), xp.uint64)
-    hashes = _mix(keys[..., None] + unit * _GOLDEN)
+    hashes = _mix(keys[..., None] + unit * _word(xp, _GOLDEN))
     own = dtype_of(xp, dtype)
     scale = xp.asarray(1.0 / (1.0 - p), dtype=own)
-    return xp.where(hashes >= threshold_of(p), scale, xp.zeros_like(scale))
+    return xp.where(hashes >= _word(xp, threshold_of(p)), scale, xp.zeros_like(scale))
 
 
 def drop(rows: Array, keys: Array, p: float, out: np.ndarray | None = None) -> Array:

@@ -117,7 +117,10 @@ def beside(array: np.ndarray, like: Array) -> Array:
     xp = namespace(like)
     if xp is np:
         return array
-    device = getattr(like, "device", None)
+    device: Any = getattr(like, "device", None)
+    if hasattr(device, "__enter__"):  # CuPy's devices are entered, the standard's are arguments
+        with device:
+            return xp.asarray(array)
     return xp.asarray(array) if device is None else xp.asarray(array, device=device)
 
 
