@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fastrnn import files, tensorfile
+from fastrnn.cells import Cell, Stage
 from fastrnn.files import FormatError, load
-from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.layers import GRU, LSTM, RNN, register_cell
 from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
 from fastrnn.sequential import Sequential
 from fastrnn.trees import flatten, unflatten
@@ -428,3 +429,27 @@ def test_load_builds_nothing_before_the_shapes_fit(
     monkeypatch.setattr(Linear, "__init__", lambda *a, **k: pytest.fail("built"))
     with pytest.raises(FormatError, match="weight: expected shape"):
         files.load(path)
+
+
+def test_layers_of_users_cells_come_back_where_the_cell_is_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+
+    def forward(xp: Any, v: Any) -> None:
+        v.h_next = xp.sin(v.a)
+        v.cos = xp.cos(v.a)
+
+    def backward(xp: Any, v: Any, d: Any) -> None:
+        d.a = d.h_next * v.cos
+
+    cell = Cell("SavedSineRNN", (Stage(("a",), forward, backward),))
+    layer = register_cell(cell)(3, 4, 2, bidirectional=True, random_state=0)
+    layer.save(path)
+    found = load(path)
+    assert type(found) is type(layer)
+    x = np.ones((2, 5, 3), np.float32)
+    assert np.array_equal(found(x)[0], layer(x)[0])
+    monkeypatch.delitem(files._classes, "SavedSineRNN")
+    with pytest.raises(FormatError, match=r"type: expected one of .*LSTM.*, got 'SavedSineRNN'"):
+        load(path)
