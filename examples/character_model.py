@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--text", type=Path, help="a text file instead of Python's help pages")
     parser.add_argument("--out", type=Path, default=Path("character_model"), help="folder to write")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=1.8, help="training ends after so many")
     parser.add_argument("--hidden", type=int, default=400, help="units of the LSTM")
     parser.add_argument("--quick", action="store_true", help="a small model on a part of the text")
@@ -180,6 +180,7 @@ def main() -> None:
     model = LanguageModel(
         hidden_size=options.hidden,
         embedding_dim=64,
+        dropout=0.1,
         batch_size=32,
         tbptt_steps=64,
         learning_rate_init=0.004,
