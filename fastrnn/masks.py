@@ -100,6 +100,16 @@ def threshold_of(p: float) -> int:
 
 def mask_from_keys(keys: Array, units: int, p: float, dtype: Any, *, xp: Any = np) -> Array:
     """Multipliers, 0 or 1/(1 - p), of shape ``keys.shape + (units,)`` and `dtype`."""
+    if xp is np:
+        out = np.empty((*keys.shape, units), dtype)
+        flat = np.ascontiguousarray(keys).reshape(-1)
+        _elementwise.drop(None, flat, threshold_of(p), 1 / (1 - p), out.reshape(flat.size, units))
+        return out
+    return array_mask_from_keys(keys, units, p, dtype, xp)
+
+
+def array_mask_from_keys(keys: Array, units: int, p: float, dtype: Any, xp: Any) -> Array:
+    """The same in array operations."""
     unit = xp.astype(xp.arange(1, units + 1), xp.uint64)
     hashes = _mix(keys[..., None] + unit * _word(xp, _GOLDEN))
     own = dtype_of(xp, dtype)

@@ -234,20 +234,26 @@ def drop(x, const uint64_t[::1] keys, uint64_t threshold, double scale, out):
 
     Parameters
     ----------
-    x, out : array (rows, units)
+    x : array (rows, units) or None
+        None stands for ones.
+    out : array (rows, units)
+        Not `x`.
     keys : array of uint64 (rows,)
     threshold : int
     scale : float
     """
-    cdef Matrix m = flat(x, "x"), to = flat(out, "out", True)
+    cdef Matrix m = flat(out, "out", True), given
     cdef frn_drop p
-    same(m, to, "out")
+    p.x = NULL
+    if x is not None:
+        given = flat(x, "x")
+        same(m, given, "x")
+        p.x = given.data
     has(keys.shape[0], m.rows, "keys")
     if not m.rows:
         return
     p.units = m.columns
-    p.x = m.data
-    p.out = to.data
+    p.out = m.data
     p.keys = &keys[0]
     p.threshold = threshold
     p.scale = scale

@@ -192,12 +192,15 @@ static void drop(const frn_drop *p, size_t first, size_t last)
     const uint64_t threshold = p->threshold;
     const real keep = (real)p->scale;
     for (size_t row = first; row < last; row++) {
-        const real *restrict x = (const real *)p->x + row * units;
         real *restrict out = (real *)p->out + row * units;
         const uint64_t key = p->keys[row];
         for (size_t u = 0; u < units; u++) {
             uint64_t hash = mix(key + (u + 1) * 0x9E3779B97F4A7C15u);
-            out[u] = x[u] * (hash >= threshold ? keep : (real)0);
+            out[u] = hash >= threshold ? keep : (real)0;
+        }
+        if (p->x) {
+            const real *restrict x = (const real *)p->x + row * units;
+            for (size_t u = 0; u < units; u++) out[u] *= x[u];
         }
     }
 }

@@ -170,8 +170,8 @@ typedef struct {
 /* Rows with elements dropped. */
 typedef struct {
     size_t units;
-    const void *x;        /* (rows, units) */
-    void *out;            /* (rows, units) */
+    const void *x;        /* (rows, units), or NULL for ones */
+    void *out;            /* (rows, units), not x */
     const uint64_t *keys; /* (rows,) */
     uint64_t threshold;   /* elements whose hash lies below become 0, */
     double scale;         /* the others are multiplied by it */

@@ -203,6 +203,13 @@ static void test_drop(size_t units)
             size_t u = i % units;
             if (u < sizeof reference / sizeof *reference)
                 check_near("drop", units, out[i], reference[u] >= reference[t] ? 2 * x[i] : 0, 0);
+            x[i] = out[i] == 0 ? 0 : out[i] / x[i]; /* the mask */
+        }
+        p.x = NULL;
+        drop(&p, 0, ROWS);
+        for (size_t i = 0; i < ROWS * units; i++) {
+            check_near("mask", units, out[i], x[i], 0);
+            x[i] = (real)uniform();
         }
     }
 }
