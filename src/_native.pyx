@@ -65,6 +65,19 @@ cdef extern from *:
     #define FRN_IS_DEBUG 0
     #endif
 
+    /* The end of a piece that is larger than what was asked for is as foreign as what lies beyond. */
+    #ifndef __has_feature
+    #define __has_feature(name) 0
+    #endif
+    #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+    #include <sanitizer/asan_interface.h>
+    #define frn_forbid(memory, nbytes) ASAN_POISON_MEMORY_REGION(memory, nbytes)
+    #define frn_allow(memory, nbytes) ASAN_UNPOISON_MEMORY_REGION(memory, nbytes)
+    #else
+    #define frn_forbid(memory, nbytes) ((void)(memory), (void)(nbytes))
+    #define frn_allow(memory, nbytes) ((void)(memory), (void)(nbytes))
+    #endif
+
     static int64_t frn_now_ns(void) {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
@@ -83,6 +96,8 @@ cdef extern from *:
     bint FRN_IS_DEBUG
     long long frn_now_ns() noexcept nogil
     int frn_time_to_look(long long patience) noexcept nogil
+    void frn_forbid(void *memory, size_t nbytes) noexcept nogil
+    void frn_allow(void *memory, size_t nbytes) noexcept nogil
 
 
 # Dispatch
@@ -410,6 +425,7 @@ cdef class FreeList:
                 raise MemoryError(f"expected to get {nbytes} bytes of memory, which are not there")
         if FRN_IS_DEBUG:
             memset(memory, 0xFF, capacity)  # NaN in every dtype
+        frn_forbid(<char *>memory + nbytes, capacity - nbytes)
         block.owner = self
         block.ptr = <char *>memory
         block.nbytes = nbytes
@@ -443,6 +459,7 @@ cdef class FreeList:
         return memory
 
     cdef void _give(self, char *memory, size_t nbytes) noexcept nogil:
+        frn_allow(memory, nbytes)
         pthread_mutex_lock(&self.lock)
         self.in_use -= nbytes
         if self.n_pieces == MOST_PIECES:
