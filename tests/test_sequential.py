@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
+from fastrnn.layers import GRU, LSTM
+from fastrnn.losses import softmax_cross_entropy
 from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
 from fastrnn.parameters import Backward, Layer
 from fastrnn.sequential import Sequential
@@ -220,3 +222,75 @@ def test_copies_hold_copies_of_the_layers():
         other.params["0.weight"][...] = 0
         assert not other[0].params["weight"].any()
         assert seq[0].params["weight"].all()
+
+
+def language_network():
+    return Sequential(
+        Embedding(5, 3, dtype="float64", random_state=0),
+        LSTM(3, 4, bidirectional=True, dtype="float64", random_state=1),
+        Dropout(0.3, random_state=2),
+        GRU(8, 3, dtype="float64", random_state=3),
+        LayerNorm(3, dtype="float64"),
+        Linear(3, 5, dtype="float64", random_state=4),
+    )
+
+
+TOKENS = [[0, 3, 1, 4], [2], [], [1, 1, 0]]
+TARGETS = [[3, 1, 4, 4], [2], [], [1, 0, 2]]
+
+
+def padded(lists):
+    whole = np.zeros((4, 4), int)
+    for row, values in zip(whole, lists, strict=True):
+        row[: len(values)] = values
+    return whole, np.array([4, 1, 0, 3])
+
+
+def test_a_language_network_learns_from_ragged_sequences_exactly():
+    seq = language_network()
+    y, _, backward = seq.forward(TOKENS)
+    _, dlogits = softmax_cross_entropy(y, TARGETS)
+    dx, _ = backward(dlogits)
+    assert dx is None
+
+    def loss():
+        seq[2].call_count = 0  # the same masks each time
+        y, _, _ = seq.forward(TOKENS)
+        return softmax_cross_entropy(y, TARGETS)[0]
+
+    assert_gradients(loss, seq.params, seq.grads)
+
+
+def test_lists_and_padded_arrays_are_the_same_to_it():
+    listed, seq = language_network(), language_network()
+    y, (lstm, gru), backward = listed.forward(TOKENS)
+    loss, dlogits = softmax_cross_entropy(y, TARGETS)
+    backward(dlogits)
+    x, lengths = padded(TOKENS)
+    targets, _ = padded(TARGETS)
+    weight = np.arange(4) < lengths[:, None]
+    y2, (lstm2, gru2), backward = seq.forward(x, lengths=lengths)
+    loss2, dlogits = softmax_cross_entropy(y2, targets, weight)
+    backward(dlogits)
+    for part, row in zip(y, y2, strict=True):
+        np.testing.assert_allclose(part, row[: len(part)], rtol=0, atol=1e-14)
+    assert loss2 == pytest.approx(loss, rel=1e-14)
+    for a, b in zip((*lstm, gru), (*lstm2, gru2), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
+    for name, grad in listed.grads.items():
+        np.testing.assert_allclose(seq.grads[name], grad, rtol=0, atol=1e-14, err_msg=name)
+
+
+def test_states_go_in_and_come_out_of_real_layers():
+    x = np.array([[0, 3, 1, 4], [2, 2, 1, 0]])
+    one_way = Sequential(
+        Embedding(5, 3, dtype="float64"), LSTM(3, 4, dtype="float64"), GRU(4, 2, dtype="float64")
+    )
+    y, state = one_way(x)
+    first, carried = one_way(x[:, :2])
+    second, last = one_way(x[:, 2:], carried)
+    np.testing.assert_array_equal(np.concatenate([first, second], 1), y)
+    np.testing.assert_array_equal(last[1], state[1])
+    np.testing.assert_array_equal(last[0][1], state[0][1])
+    with raises(ValueError, "state: expected 2 entries, one for each recurrent layer, got 3"):
+        one_way(x, (None, None, None))
