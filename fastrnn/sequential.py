@@ -208,15 +208,23 @@ class Sequential(Layer):
         number = len(final)
         while passes:
             back = passes[-1]
-            if self._recurrent[len(passes) - 1]:
-                number -= 1
-                dlast = dfinal[number]
-                if dy is None and dlast is None:
-                    dlast = _zeros_like(final[number])
-                dy, dfirst = back(dy, dstate=dlast)
-                dinitial.append(dfirst)
-            elif dy is not None:
-                dy = back(dy)
+            try:
+                if self._recurrent[len(passes) - 1]:
+                    number -= 1
+                    dlast = dfinal[number]
+                    if dy is None and dlast is None:
+                        dlast = _zeros_like(final[number])
+                    dy, dfirst = back(dy, dstate=dlast)
+                    dinitial.append(dfirst)
+                elif dy is not None:
+                    dy = back(dy)
+            except (TypeError, ValueError) as error:
+                if len(passes) == len(self.layers):
+                    raise  # the caller's gradient was refused, and nothing has been added
+                raise RuntimeError(
+                    f"backward: layers[{len(passes) - 1}] failed after those behind it had added "
+                    "their gradients"
+                ) from error
             passes.pop()  # and with it what the layer kept
         return (dy, self._state(dinitial[::-1])) if self.recurrent else dy
 

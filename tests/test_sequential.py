@@ -294,3 +294,20 @@ def test_states_go_in_and_come_out_of_real_layers():
     np.testing.assert_array_equal(last[0][1], state[0][1])
     with raises(ValueError, "state: expected 2 entries, one for each recurrent layer, got 3"):
         one_way(x, (None, None, None))
+
+
+def test_a_layer_that_fails_half_way_is_named_and_not_tried_again():
+    class Broken(Linear):
+        def forward(self, x):
+            y, _ = super().forward(x)
+
+            def backward(dy):
+                raise ValueError("my own mistake")
+
+            return y, Backward(backward)
+
+    y, backward = Sequential(Linear(2, 3), Broken(3, 3), Linear(3, 2)).forward(np.ones((1, 2)))
+    with raises(RuntimeError, "backward: layers[1] failed after those behind it had added"):
+        backward(y)
+    with raises(RuntimeError, "backward: expected one call for each forward, got a second"):
+        backward(y)
