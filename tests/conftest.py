@@ -64,3 +64,10 @@ def cupy() -> ModuleType:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed, fresh for each test."""
     return np.random.default_rng(20)
+
+
+@pytest.fixture
+def nothing_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide what the environment asks for; the suite also runs with it set, to try other kernels."""
+    for name in ("FASTRNN_GEMM", "FASTRNN_ISA", "FASTRNN_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)

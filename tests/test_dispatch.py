@@ -12,6 +12,8 @@ import pytest
 import fastrnn
 from fastrnn import _native
 
+pytestmark = pytest.mark.usefixtures("nothing_forced")
+
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:

@@ -17,6 +17,8 @@ import fastrnn
 from fastrnn import __main__ as command
 from fastrnn import _native, info
 
+pytestmark = pytest.mark.usefixtures("nothing_forced")
+
 
 def collect() -> dict[str, Any]:
     return info.collect(fastrnn.__version__)

@@ -22,6 +22,7 @@ def blocks(language: str) -> list[str]:
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("FASTRNN_GEMM", "packed")  # the README promises equal bits
     space: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(blocks("python"), 1):
         # Blocks share their names, as a reader expects who types one after the other.
