@@ -1,11 +1,15 @@
 """Perplexity and bits per character: formulas, weights, extremes."""
 
+import functools
+import itertools
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fastrnn.metrics import bits_per_character, perplexity
+from fastrnn.metrics import bits_per_character, bleu, edit_distance, perplexity, rouge_l
 
 
 def test_perplexity_is_exp_of_the_mean_cross_entropy():
@@ -49,3 +53,125 @@ def test_bad_input_is_named():
             function([1.0], [-1.0])
         with pytest.raises(TypeError, match="cross_entropy: expected real numbers"):
             function("text")
+
+
+def levenshtein(a, b):
+    """By its definition."""
+
+    @functools.cache
+    def d(i, j):
+        if not i or not j:
+            return i + j
+        return min(d(i - 1, j) + 1, d(i, j - 1) + 1, d(i - 1, j - 1) + (a[i - 1] != b[j - 1]))
+
+    return d(len(a), len(b))
+
+
+def longest_common(a, b):
+    """By trying all of a's subsequences."""
+
+    def within(part):
+        rest = iter(b)
+        return all(token in rest for token in part)
+
+    lengths = range(len(a), -1, -1)
+    return next(n for n in lengths if any(map(within, itertools.combinations(a, n))))
+
+
+@given(st.text("abc", max_size=9), st.text("abc", max_size=9))
+def test_edit_distance_is_its_definition(a, b):
+    assert edit_distance(a, b) == levenshtein(a, b)
+    assert edit_distance(list(a), list(b), normalized=True) == pytest.approx(
+        levenshtein(a, b) / max(1, len(a), len(b))
+    )
+
+
+def test_edit_distance_of_words_and_long_texts():
+    assert edit_distance("kitten", "sitting") == 3.0
+    assert edit_distance(["the", "cat"], ("a", "cat", "sat")) == 2.0
+    assert edit_distance("", "") == edit_distance("", "", normalized=True) == 0.0
+    assert edit_distance("ab" * 2000, "ba" * 2000) == 2.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abc", min_size=1, max_size=7), st.text("abc", min_size=1, max_size=7)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_rouge_l_is_its_definition(pairs):
+    expected = []
+    for a, b in pairs:
+        common = longest_common(a, b)
+        p, r = common / len(a), common / len(b)
+        expected.append(2 * p * r / (p + r) if common else 0.0)
+    found = rouge_l([list(a) for a, _ in pairs], [tuple(b) for _, b in pairs])
+    assert found == pytest.approx(np.mean(expected), abs=1e-15)
+
+
+def test_rouge_l_of_the_source_and_extremes():
+    # the example of Lin's paper: S2 and S3 against S1
+    reference = "police killed the gunman"
+    assert rouge_l(["police kill the gunman"], [reference]) == pytest.approx(0.75)
+    assert rouge_l(["the gunman kill police"], [reference]) == pytest.approx(0.5)
+    assert rouge_l(["a b"], ["a b c d"], beta=0) == pytest.approx(1.0)
+    assert rouge_l(["a b"], ["a b c d"], beta=1e6) == pytest.approx(0.5)
+    assert rouge_l(["", "x"], ["", "x"]) == 0.5
+
+
+def test_bleu_of_the_source():
+    # Papineni et al., example 2: clipping leaves 2 of 7
+    hypothesis, reference = "the the the the the the the", "the cat is on the mat"
+    assert bleu([hypothesis], [reference], 1) == pytest.approx(2 / 7)
+    # example 1, candidate 1 with its first reference, counted by hand
+    hypothesis = (
+        "it is a guide to action which ensures that the military always obeys the commands of the "
+        "party"
+    )
+    reference = (
+        "it is a guide to action that ensures that the military will forever heed party commands"
+    )
+    precisions = [12 / 18, 8 / 17, 6 / 16, 4 / 15]
+    expected = math.exp(sum(map(math.log, precisions)) / 4)
+    assert bleu([hypothesis], [reference]) == pytest.approx(expected, rel=1e-14)
+
+
+def test_bleu_counts_over_the_corpus_and_is_brief_only_as_a_whole():
+    hypotheses, references = ["a b c d", "x y"], [list("abcd"), ["x", "z", "w", "v"]]
+    precisions = [5 / 6, 3 / 4, 2 / 2, 1 / 1]
+    expected = math.exp(1 - 8 / 6) * math.exp(sum(map(math.log, precisions)) / 4)
+    assert bleu(hypotheses, references) == pytest.approx(expected, rel=1e-14)
+    assert bleu(references, references) == 1.0
+    assert bleu(["a b c"], ["a b c"]) == 0.0  # no 4-grams
+    assert bleu(["a b c"], ["a b c"], smooth=True) == 1.0
+    assert bleu(["a b x"], ["a b c"], 2, smooth=True) == pytest.approx(math.sqrt(2 / 3 * 2 / 3))
+    assert bleu([""], ["a"]) == bleu(["q"], ["a"]) == bleu([""], [""], smooth=True) == 0.0
+    # longer than the reference is no merit and no fault beyond precision
+    assert bleu(["a b c d"], ["a b c"], 1) == pytest.approx(3 / 4)
+
+
+def test_metrics_of_texts_name_bad_input():
+    for metric in (bleu, rouge_l):
+        with pytest.raises(
+            ValueError, match="references: expected 2, one for each hypothesis, got 1"
+        ):
+            metric(["a", "b"], ["a"])
+        with pytest.raises(ValueError, match="hypotheses: expected at least one, got none"):
+            metric([], [])
+        with pytest.raises(
+            TypeError, match="hypotheses: expected a sequence of texts, got a single"
+        ):
+            metric("a b", ["a b"])
+        with pytest.raises(TypeError, match=r"references\[0\]: expected a string or a sequence"):
+            metric(["a"], [3])
+        with pytest.raises(TypeError, match="references: expected a sequence of texts, got None"):
+            metric(["a"], None)
+    with pytest.raises(TypeError, match="a: expected a string or a sequence of hashable tokens"):
+        edit_distance([[1], [2]], "ab")
+    with pytest.raises(TypeError, match="normalized: expected True or False"):
+        edit_distance("a", "b", normalized=1)
+    with pytest.raises(ValueError, match="max_n: expected an integer of at least 1, got 0"):
+        bleu(["a"], ["a"], 0)
+    with pytest.raises(ValueError, match="beta: expected a number at least 0, got -1"):
+        rouge_l(["a"], ["a"], beta=-1)
