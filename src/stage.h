@@ -23,7 +23,6 @@ typedef struct {
     int slots, vectors; /* of the tile */
     size_t units;
     const real *const *init; /* rows where the sums of slots [0, init_slots) start, or NULL */
-    size_t init_first;       /* the row that init begins with */
     int init_slots;
     const real *bias; /* where the others start, or NULL: at zero */
     size_t stride;    /* elements from slot to slot in init rows and in bias */
@@ -114,9 +113,10 @@ static const real *as_matrix(const real *const *a, size_t rows, size_t k, real *
     return gathered;
 }
 
+/* s->begin is 0: a stage that multiplies counts its rows from the first, as scratch does. */
 static void run_blas(const stage_call *s)
 {
-    const size_t rows = s->end - s->begin, padded = round_up(s->units), width = s->slots * padded;
+    const size_t rows = s->end, padded = round_up(s->units), width = s->slots * padded;
     void *scratch = s->scratch;
     real *sums = carve(&scratch, rows * width * sizeof(real));
     const real **at = carve(&scratch, rows * sizeof *at);
@@ -124,8 +124,7 @@ static void run_blas(const stage_call *s)
     for (size_t i = 0; i < rows; i++) {
         at[i] = sums + i * width;
         for (int slot = 0; slot < s->slots; slot++) {
-            const real *from =
-                slot < s->init_slots ? s->init[s->begin + i - s->init_first] : s->bias;
+            const real *from = slot < s->init_slots ? s->init[i] : s->bias;
             if (from)
                 memcpy(sums + i * width + slot * padded, from + slot * s->stride,
                        padded * sizeof(real));
@@ -134,12 +133,11 @@ static void run_blas(const stage_call *s)
         }
     }
     size_t lda;
-    const real *a = as_matrix(s->a + s->begin, rows, s->w->k, gathered, &lda);
+    const real *a = as_matrix(s->a, rows, s->w->k, gathered, &lda);
     const size_t n = s->w->slots * padded;
     s->blas->gemm(0, rows, n, s->w->k, a, lda, s->w->data, n, 1.0, sums + s->first * padded, width);
     stage_call rest = *s;
     rest.init = at;
-    rest.init_first = s->begin;
     rest.init_slots = s->slots;
     rest.stride = padded;
     const size_t panels = panel_count(s->units, s->vectors);
