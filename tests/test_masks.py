@@ -82,7 +82,7 @@ def test_frequencies_along_every_axis(p):
         count = dropped.size / np.size(share)
         # five standard deviations of a binomial share
         assert np.all(np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / count))
-    # neighbours are independent: both dropped with probability p^2
+    # neighbors are independent: both dropped with probability p^2
     for a, b in ((dropped[1:], dropped[:-1]), (dropped[:, 1:], dropped[:, :-1]),
                  (dropped[..., 1:], dropped[..., :-1])):  # fmt: skip
         q = p * p
