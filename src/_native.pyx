@@ -423,6 +423,7 @@ cdef class FreeList:
                 self.in_use -= capacity
                 pthread_mutex_unlock(&self.lock)
                 raise MemoryError(f"expected to get {nbytes} bytes of memory, which are not there")
+        frn_allow(memory, capacity)
         if FRN_IS_DEBUG:
             memset(memory, 0xFF, capacity)  # NaN in every dtype
         frn_forbid(<char *>memory + nbytes, capacity - nbytes)
@@ -459,7 +460,7 @@ cdef class FreeList:
         return memory
 
     cdef void _give(self, char *memory, size_t nbytes) noexcept nogil:
-        frn_allow(memory, nbytes)
+        frn_forbid(memory, nbytes)
         pthread_mutex_lock(&self.lock)
         self.in_use -= nbytes
         if self.n_pieces == MOST_PIECES:
@@ -479,6 +480,7 @@ cdef class FreeList:
         return oldest
 
     cdef void _drop(self, int index) noexcept nogil:
+        frn_allow(self.pieces[index].memory, self.pieces[index].nbytes)
         free(self.pieces[index].memory)
         self.retained -= self.pieces[index].nbytes
         self.n_pieces -= 1
