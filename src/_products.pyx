@@ -12,7 +12,7 @@ from fastrnn._native cimport Block, check_signals, gemm_is_blas, hash_bytes, ker
 
 cdef enum:
     GROUP_ROWS = 96  # rows that one task multiplies: a panel is read once for all of them
-    OUTER_ROWS = 512  # rows of one block of a sum of outer products; fixes the order of the sums
+    OUTER_ROWS = 1024  # rows of a block of a sum of outer products at most: a panel of x stays in L2
 
 
 cdef double REGION_OPERATIONS = 5e8  # a few milliseconds on one thread
@@ -144,8 +144,11 @@ cdef void outer_task(void *ctx, size_t index, int worker) noexcept nogil:
 
 cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memory) except -1:
     cdef OuterTask task = OuterTask(kernels, p[0])
+    # Blocks of even size, by the number of rows alone: they fix the order of the sums.
+    cdef size_t blocks = (p.rows + OUTER_ROWS - 1) // OUTER_ROWS
+    cdef size_t most = (p.rows + blocks - 1) // blocks if blocks else 0
     cdef size_t of_d = 0, of_x = 0, row = 0
-    task.outer.rows = min(p.rows, <size_t>OUTER_ROWS)
+    task.outer.rows = most
     kernels.outer_bytes(&task.outer, &of_d, &of_x)
     cdef Block packed_d = memory.take(of_d), packed_x = memory.take(of_x)
     task.outer.packed_d = packed_d.ptr
@@ -153,7 +156,7 @@ cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memo
     cdef int n_threads = threads_for(2.0 * p.rows * p.blocks * p.n * p.columns)
     with nogil:
         while row < p.rows:
-            task.outer.rows = min(p.rows - row, <size_t>OUTER_ROWS)
+            task.outer.rows = min(p.rows - row, most)
             task.outer.d = <const char *>p.d + row * p.ldd * kernels.itemsize
             task.outer.x = p.x + row
             parallel(outer_pack_task, &task, kernels.outer_pack_tasks(&task.outer), n_threads)

@@ -10,7 +10,7 @@
 #include "stage.h"
 
 enum {
-    PACK_TILES = 8,   /* tiles of d that one packing task fills */
+    PACK_TILES = 32,  /* tiles of d that one packing task fills, reading as many lines of a row */
     GROUP_TILES = 16, /* tiles of d that one task multiplies with one panel of x */
 };
 
@@ -39,32 +39,33 @@ static size_t outer_pack_tasks(const frn_outer *p)
     return p->blocks * group_count(p, PACK_TILES) + x_panels(p);
 }
 
+/* sums (columns) += d (columns): a row at a time, so that d is read once and in the order it lies
+ */
+INLINE void add_row(real *sums, const real *d, size_t columns)
+{
+    for (size_t j = 0; j < columns; j += LANES)
+        store_units(sums + j, columns - j,
+                    load_units(sums + j, columns - j) + load_units(d + j, columns - j));
+}
+
 static void pack_d(const frn_outer *p, size_t block, size_t group)
 {
     const size_t first = group * PACK_TILES, last = smaller(first + PACK_TILES, tile_count(p));
-    const real *d = (const real *)p->d + p->offset[block];
-    if (p->db) {
-        const size_t end = smaller(last * FRN_MR, p->n);
-        for (size_t j = first * FRN_MR; j < end; j += LANES) {
-            const size_t lanes = smaller(end - j, LANES);
-            V sum = vzero();
-            for (size_t i = 0; i < p->rows; i++) sum = sum + load_units(d + i * p->ldd + j, lanes);
-            real *db = (real *)p->db + p->row[block] + j;
-            store_units(db, lanes, load_units(db, lanes) + sum);
-        }
+    const size_t column = first * FRN_MR, columns = smaller(last * FRN_MR, p->n) - column;
+    const size_t whole = columns / FRN_MR;
+    const real *d = (const real *)p->d + p->offset[block] + column;
+    real *to = (real *)p->packed_d + (block * tile_count(p) + first) * p->rows * FRN_MR;
+    real sums[PACK_TILES * FRN_MR] = {0};
+    const int packs = p->dw && !p->blas;
+    for (size_t i = 0; i < p->rows; i++, d += p->ldd) {
+        if (p->db) add_row(sums, d, columns);
+        if (!packs) continue;
+        for (size_t tile = 0; tile < whole; tile++)
+            memcpy(to + (tile * p->rows + i) * FRN_MR, d + tile * FRN_MR, FRN_MR * sizeof(real));
+        for (size_t j = whole * FRN_MR; j < columns; j++)
+            to[(whole * p->rows + i) * FRN_MR + j - whole * FRN_MR] = d[j];
     }
-    if (!p->dw || p->blas) return;
-    real *to = (real *)p->packed_d + block * tile_count(p) * p->rows * FRN_MR;
-    for (size_t i = 0; i < p->rows; i++)
-        for (size_t tile = first; tile < last; tile++) {
-            const real *from = d + i * p->ldd + tile * FRN_MR;
-            real *out = to + (tile * p->rows + i) * FRN_MR;
-            const size_t n = smaller(p->n - tile * FRN_MR, FRN_MR);
-            if (n == FRN_MR)
-                memcpy(out, from, FRN_MR * sizeof(real));
-            else
-                for (size_t r = 0; r < n; r++) out[r] = from[r];
-        }
+    if (p->db) add_row((real *)p->db + p->row[block] + column, sums, columns);
 }
 
 static void pack_x(const frn_outer *p, size_t panel)

@@ -99,14 +99,11 @@ static void *carve(void **scratch, size_t bytes)
 static const real *as_matrix(const real *const *a, size_t rows, size_t k, real *gathered,
                              size_t *lda)
 {
-    ptrdiff_t lead = (ptrdiff_t)k;
-    int even = 1;
-    if (rows > 1) {
-        lead = a[1] - a[0];
-        for (size_t i = 1; i < rows && even; i++) even = a[i] - a[i - 1] == lead;
-        even = even && lead >= (ptrdiff_t)k && lead <= INT_MAX;
-    }
-    *lda = (size_t)lead;
+    /* rows of different arrays may stand here, whose distance only integers may express */
+    const uintptr_t bytes = rows > 1 ? (uintptr_t)a[1] - (uintptr_t)a[0] : k * sizeof(real);
+    int even = bytes >= k * sizeof(real) && bytes <= INT_MAX && bytes % sizeof(real) == 0;
+    for (size_t i = 1; i < rows && even; i++) even = (uintptr_t)a[i] - (uintptr_t)a[i - 1] == bytes;
+    *lda = bytes / sizeof(real);
     if (even) return a[0];
     *lda = k;
     for (size_t i = 0; i < rows; i++) memcpy(gathered + i * k, a[i], k * sizeof(real));
