@@ -46,7 +46,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct frn_pass:
         frn_cell cell
-        size_t n, steps, inputs, units, width
+        size_t n, steps, inputs, units, width, lead
         const int64_t *sizes
         const int64_t *base
         int keep
@@ -90,7 +90,6 @@ cdef extern from "kernels.h" nogil:
         size_t row[4]
         void *dw
         void *db
-        void *packed_d
         void *packed_x
         const frn_blas *blas
 
@@ -157,7 +156,7 @@ cdef extern from "kernels.h" nogil:
                      size_t task) noexcept nogil
         void (*product)(const frn_product *p, size_t first, size_t last, void *scratch) noexcept nogil
         size_t (*product_bytes)(const frn_product *p, size_t rows) noexcept nogil
-        void (*outer_bytes)(const frn_outer *p, size_t *packed_d, size_t *packed_x) noexcept nogil
+        size_t (*outer_bytes)(const frn_outer *p) noexcept nogil
         size_t (*outer_pack_tasks)(const frn_outer *p) noexcept nogil
         void (*outer_pack)(const frn_outer *p, size_t task) noexcept nogil
         size_t (*outer_tasks)(const frn_outer *p) noexcept nogil

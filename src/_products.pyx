@@ -147,11 +147,9 @@ cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memo
     # Blocks of even size, by the number of rows alone: they fix the order of the sums.
     cdef size_t blocks = (p.rows + OUTER_ROWS - 1) // OUTER_ROWS
     cdef size_t most = (p.rows + blocks - 1) // blocks if blocks else 0
-    cdef size_t of_d = 0, of_x = 0, row = 0
+    cdef size_t row = 0
     task.outer.rows = most
-    kernels.outer_bytes(&task.outer, &of_d, &of_x)
-    cdef Block packed_d = memory.take(of_d), packed_x = memory.take(of_x)
-    task.outer.packed_d = packed_d.ptr
+    cdef Block packed_x = memory.take(kernels.outer_bytes(&task.outer))
     task.outer.packed_x = packed_x.ptr
     cdef int n_threads = threads_for(2.0 * p.rows * p.blocks * p.n * p.columns)
     with nogil:

@@ -23,6 +23,7 @@ cdef double REGION_OPERATIONS = 5e8  # per thread: a few milliseconds
 cdef enum:
     CACHED_BYTES = 1 << 19  # weights that stay in L2 beside a task's rows
     MOST_TASKS = 256
+    PAGE_BYTES = 4096
 
 
 cdef Block take(FreeList memory, object nbytes, bint zero=False):
@@ -89,6 +90,9 @@ cdef class Walk:
         # A mask's products need last step's h beside this one's; both stand apart only where all are kept.
         p.keep = keep or mask is not None
         self.slot_width = self.padded(p.units)
+        p.lead = self.info.slots * self.slot_width
+        if p.lead * self.kernels.itemsize % PAGE_BYTES == 0:
+            p.lead += self.kernels.lanes  # a column of rows a page apart would share a few lines of L1
         self.state_width = self.padded(p.width)
         self.pointers = take(weights.memory, 9 * int(p.n) * sizeof(void *), True)
         self.locate(x, "x", p.inputs, False, 0, &p.x)
@@ -173,7 +177,7 @@ cdef class Walk:
         cdef void **rows
         cdef size_t i
         if p.keep:
-            self.z = take(memory, total * self.info.slots * units * size)
+            self.z = take(memory, total * int(p.lead) * size)
             p.z = self.z.ptr
         if self.info.has_c:
             self.c = take(memory, total * units * size)
@@ -229,7 +233,8 @@ cdef class Walk:
     def gates(self):
         """What was kept of every slot: array (rows, slots, H) over the arena, in step order."""
         dtype = np.float32 if self.kernels.itemsize == 4 else np.float64
-        return np.ndarray((self.total, self.info.slots, self.slot_width), dtype, self.z)[..., : self.p.units]
+        rows = np.ndarray((self.total, self.p.lead), dtype, self.z)[:, : self.info.slots * self.slot_width]
+        return rows.reshape(self.total, self.info.slots, self.slot_width)[..., : self.p.units]
 
     def cells(self):
         """c after every step: array (rows, H) over the arena, in step order."""
@@ -316,7 +321,7 @@ cdef class Walk:
         cdef Block where = self.pointers  # x is not read any more once its outer product is done
         cdef frn_rows rows
         cdef frn_product product
-        cdef size_t i, width = self.info.slots * self.slot_width * self.kernels.itemsize
+        cdef size_t i, width = self.p.lead * self.kernels.itemsize
         cdef void **d = <void **>pointers.ptr
         self.locate(dx, "dx", self.p.inputs, True, 0, &rows)
         for i in range(self.total):
@@ -342,7 +347,7 @@ cdef class Walk:
         outer.x = <const void **>rows
         outer.blas = self.p.blas
         outer.d = self.z.ptr
-        outer.ldd = self.info.slots * self.slot_width
+        outer.ldd = self.p.lead
         outer.n = self.p.units
         outer.columns = self.p.inputs
         self.list_rows(&self.p.x, rows)

@@ -14,7 +14,7 @@
 static void find_gradients(const frn_pass *p, size_t first, size_t m, size_t t, int slot,
                            const real **out)
 {
-    const size_t width = sums_width(p);
+    const size_t width = p->lead;
     for (size_t i = 0; i < m; i++)
         out[i] = at_row(p->z, kept_row(p, t, first + i), width) + slot * round_up(p->units);
 }
@@ -50,7 +50,7 @@ static void backward_step(const frn_pass *p, size_t first, size_t last, size_t t
     const real **gradients = (const real **)s->z_next;
     find_gradients(p, first, next, t + 1, info->stage[0].first, gradients);
     for (size_t i = 0; i < m; i++) {
-        s->z[i] = at_row(p->z, kept_row(p, t, first + i), sums_width(p));
+        s->z[i] = at_row(p->z, kept_row(p, t, first + i), p->lead);
         if (p->dy.start) s->dy[i] = row_of(&p->dy, t, first + i);
         if (p->dp) s->dp[i] = at_row(p->dp, kept_row(p, t, first + i), round_up(p->width));
     }

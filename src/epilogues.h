@@ -2,8 +2,8 @@
  *
  * One body forward and one backward; each cell's epilogue is that body with a constant formula and
  * constant flags that say which rows it reads and writes.  Rows that a user owns (x, y, states)
- * are touched in their own units only; rows in arenas are padded to whole vectors and written
- * whole, so that no product ever meets an undefined number.
+ * are touched in their own units only; rows in arenas have room for whole vectors, and those that
+ * a product reads beyond its units are written whole, so that it never meets an undefined number.
  */
 #ifndef FRN_EPILOGUES_H
 #define FRN_EPILOGUES_H

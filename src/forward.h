@@ -15,7 +15,7 @@ static void input_product(const frn_pass *p, size_t first, size_t last, size_t t
                           real **sums, const real **x, real *block, void *scratch)
 {
     const frn_cell_info *info = info_of(p);
-    const size_t width = sums_width(p);
+    const size_t width = p->lead;
     size_t rows = 0;
     for (size_t step = t; step < t + steps; step++) {
         const size_t m = alive(p, first, last, step);
@@ -111,7 +111,7 @@ static void forward(const frn_pass *p, size_t first, size_t last, size_t from, s
     carve_step(&scratch, most, &s);
     real **sums = carve(&scratch, block_rows * sizeof *sums);
     const real **x = carve(&scratch, block_rows * sizeof *x);
-    real *block = carve(&scratch, p->keep ? 0 : block_rows * sums_width(p) * sizeof(real));
+    real *block = carve(&scratch, p->keep ? 0 : block_rows * p->lead * sizeof(real));
     s.scratch = scratch;
     if (from == 0 && p->mask) first_operands(p, first, alive(p, first, last, 0));
     for (size_t t = from; t < to;) {

@@ -85,6 +85,7 @@ typedef struct {
 typedef struct {
     frn_cell cell;
     size_t n, steps, inputs, units, width; /* N, T, D, H, S */
+    size_t lead;                           /* elements from row to row of z, at least slots * Hp */
     const int64_t *sizes;                  /* (T,) rows alive */
     const int64_t *base;                   /* (T + 1,) prefix sums of sizes */
     int keep; /* nonzero: z, c, kept and masked have a row per step, else one per sequence */
@@ -131,13 +132,13 @@ typedef struct {
     size_t ldd;
     const void *const *x; /* rows of `columns` elements */
     size_t columns;
-    int blocks;                /* slots */
-    size_t n;                  /* rows of dw per slot */
-    size_t offset[FRN_SLOTS];  /* first column of the slot in d */
-    size_t row[FRN_SLOTS];     /* first row of the slot in dw */
-    void *dw;                  /* (.., columns), or NULL: only the sums of d are wanted */
-    void *db;                  /* (..,) sums of d over the rows, or NULL */
-    void *packed_d, *packed_x; /* scratch, sizes from outer_bytes */
+    int blocks;               /* slots */
+    size_t n;                 /* rows of dw per slot */
+    size_t offset[FRN_SLOTS]; /* first column of the slot in d */
+    size_t row[FRN_SLOTS];    /* first row of the slot in dw */
+    void *dw;                 /* (.., columns), or NULL: only the sums of d are wanted */
+    void *db;                 /* (..,) sums of d over the rows, or NULL */
+    void *packed_x;           /* scratch of outer_bytes */
     const frn_blas *blas;
 } frn_outer;
 
@@ -210,7 +211,7 @@ typedef struct frn_kernels {
                  int plain, size_t task);
     void (*product)(const frn_product *p, size_t first, size_t last, void *scratch);
     size_t (*product_bytes)(const frn_product *p, size_t rows);
-    void (*outer_bytes)(const frn_outer *p, size_t *packed_d, size_t *packed_x);
+    size_t (*outer_bytes)(const frn_outer *p);
     size_t (*outer_pack_tasks)(const frn_outer *p);
     void (*outer_pack)(const frn_outer *p, size_t task);
     size_t (*outer_tasks)(const frn_outer *p);

@@ -14,7 +14,8 @@
 
 #define TILE   ((size_t)FRN_SLOTS * LANES) /* a tile's row, in elements */
 #define INLINE static inline __attribute__((always_inline))
-/* Steps of k that weights are asked for ahead: they come from L2, or from farther. */
+/* Steps of k that operands are asked for ahead: they come from L2, or from farther, and rows whose
+ * elements lie apart come in no order that a processor guesses. */
 #define PREFETCH 16
 #if defined(__clang__) /* it takes GCC's pragma without a word and leaves the loop as it is */
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -60,6 +61,7 @@ INLINE void multiply(const int rows, const int width, real *tile, const real *co
     size_t at = 0;
     do {
         V x[FRN_MR];
+        __builtin_prefetch(row[0] + at + PREFETCH * step);
         UNROLL for (int r = 0; r < rows; r++) x[r] = vset1(row[r][at]);
         UNROLL for (int v = 0; v < width; v++)
         {

@@ -1,8 +1,8 @@
 /* Sums of outer products: the gradients of weights, dw += d' x over a block of rows.
  *
- * The same micro-kernel, with k running over rows: x is packed in panels, d in tiles of FRN_MR
- * columns.  Work is split by output tile and k is never split, so the bits do not depend on the
- * threads; the caller cuts rows into blocks by the shape alone.
+ * The same micro-kernel, with k running over rows: x is packed in panels, and d's columns are read
+ * where they lie.  Work is split by output tile and k is never split, so the bits do not depend on
+ * the threads; the caller cuts rows into blocks by the shape alone.
  */
 #ifndef FRN_OUTER_H
 #define FRN_OUTER_H
@@ -10,37 +10,31 @@
 #include "stage.h"
 
 enum {
-    PACK_TILES = 32,  /* tiles of d that one packing task fills, reading as many lines of a row */
-    GROUP_TILES = 16, /* tiles of d that one task multiplies with one panel of x */
+    GROUP_TILES = 16,  /* tiles of d that one task multiplies with one panel of x */
+    SUM_COLUMNS = 128, /* columns of d whose sums one task makes */
 };
 
-INLINE size_t tile_count(const frn_outer *p)
+INLINE size_t parts(size_t n, size_t part)
 {
-    return (p->n + FRN_MR - 1) / FRN_MR;
-}
-INLINE size_t group_count(const frn_outer *p, size_t tiles)
-{
-    return (tile_count(p) + tiles - 1) / tiles;
+    return (n + part - 1) / part;
 }
 INLINE size_t x_panels(const frn_outer *p)
 {
     return p->dw ? panel_count(p->columns, FRN_SLOTS) : 0;
 }
 
-static void outer_bytes(const frn_outer *p, size_t *packed_d, size_t *packed_x)
+static size_t outer_bytes(const frn_outer *p)
 {
-    *packed_d = p->blas ? 0 : p->blocks * tile_count(p) * p->rows * FRN_MR * sizeof(real);
-    *packed_x = p->rows * (p->blas ? p->columns : round_up(p->columns)) * sizeof(real);
+    return p->rows * (p->blas ? p->columns : round_up(p->columns)) * sizeof(real);
 }
 
-/* Tasks: groups of tiles of d (with the sums of their columns), then panels of x. */
+/* Tasks: panels of x, then the sums of d's columns. */
 static size_t outer_pack_tasks(const frn_outer *p)
 {
-    return p->blocks * group_count(p, PACK_TILES) + x_panels(p);
+    return x_panels(p) + (p->db ? p->blocks * parts(p->n, SUM_COLUMNS) : 0);
 }
 
-/* sums (columns) += d (columns): a row at a time, so that d is read once and in the order it lies
- */
+/* sums (columns) += d (columns) */
 INLINE void add_row(real *sums, const real *d, size_t columns)
 {
     for (size_t j = 0; j < columns; j += LANES)
@@ -48,24 +42,13 @@ INLINE void add_row(real *sums, const real *d, size_t columns)
                     load_units(sums + j, columns - j) + load_units(d + j, columns - j));
 }
 
-static void pack_d(const frn_outer *p, size_t block, size_t group)
+static void sum_rows(const frn_outer *p, size_t block, size_t group)
 {
-    const size_t first = group * PACK_TILES, last = smaller(first + PACK_TILES, tile_count(p));
-    const size_t column = first * FRN_MR, columns = smaller(last * FRN_MR, p->n) - column;
-    const size_t whole = columns / FRN_MR;
+    const size_t column = group * SUM_COLUMNS, columns = smaller(p->n - column, SUM_COLUMNS);
     const real *d = (const real *)p->d + p->offset[block] + column;
-    real *to = (real *)p->packed_d + (block * tile_count(p) + first) * p->rows * FRN_MR;
-    real sums[PACK_TILES * FRN_MR] = {0};
-    const int packs = p->dw && !p->blas;
-    for (size_t i = 0; i < p->rows; i++, d += p->ldd) {
-        if (p->db) add_row(sums, d, columns);
-        if (!packs) continue;
-        for (size_t tile = 0; tile < whole; tile++)
-            memcpy(to + (tile * p->rows + i) * FRN_MR, d + tile * FRN_MR, FRN_MR * sizeof(real));
-        for (size_t j = whole * FRN_MR; j < columns; j++)
-            to[(whole * p->rows + i) * FRN_MR + j - whole * FRN_MR] = d[j];
-    }
-    if (p->db) add_row((real *)p->db + p->row[block] + column, sums, columns);
+    real sums[SUM_COLUMNS] = {0};
+    for (size_t i = 0; i < p->rows; i++, d += p->ldd) add_row(sums, d, columns);
+    add_row((real *)p->db + p->row[block] + column, sums, columns);
 }
 
 static void pack_x(const frn_outer *p, size_t panel)
@@ -87,18 +70,18 @@ static void pack_x(const frn_outer *p, size_t panel)
 
 static void outer_pack(const frn_outer *p, size_t task)
 {
-    const size_t groups = group_count(p, PACK_TILES), of_d = p->blocks * groups;
-    if (task < of_d)
-        pack_d(p, task / groups, task % groups);
+    const size_t panels = x_panels(p), groups = parts(p->n, SUM_COLUMNS);
+    if (task < panels)
+        pack_x(p, task);
     else
-        pack_x(p, task - of_d);
+        sum_rows(p, (task - panels) / groups, (task - panels) % groups);
 }
 
 /* Tasks: (panel of x, block, group of tiles of d); a panel's tasks follow each other, so that it
  * stays in L2. */
 static size_t outer_tasks(const frn_outer *p)
 {
-    return p->dw ? (p->blas ? 1 : x_panels(p)) * p->blocks * group_count(p, GROUP_TILES) : 0;
+    return p->dw ? (p->blas ? 1 : x_panels(p)) * p->blocks * parts(p->n, GROUP_TILES * FRN_MR) : 0;
 }
 
 static void outer_blas(const frn_outer *p, size_t block, size_t group)
@@ -113,7 +96,7 @@ static void outer_blas(const frn_outer *p, size_t block, size_t group)
 
 static void outer(const frn_outer *p, size_t task)
 {
-    const size_t groups = group_count(p, GROUP_TILES);
+    const size_t groups = parts(p->n, GROUP_TILES * FRN_MR);
     const size_t group = task % groups, block = task / groups % p->blocks,
                  panel = task / groups / p->blocks;
     if (p->blas) {
@@ -124,16 +107,16 @@ static void outer(const frn_outer *p, size_t task)
     const size_t column = panel * TILE, left = p->columns - column;
     const int vectors = (int)(round_up(smaller(left, TILE)) / LANES);
     const real *x = (const real *)p->packed_x + p->rows * column;
-    const size_t last = smaller((group + 1) * GROUP_TILES, tile_count(p));
-    for (size_t i = group * GROUP_TILES; i < last; i++) {
-        const size_t rows = smaller(p->n - i * FRN_MR, FRN_MR);
-        const real *d = (const real *)p->packed_d + (block * tile_count(p) + i) * p->rows * FRN_MR;
+    const size_t end = smaller((group + 1) * GROUP_TILES * FRN_MR, p->n);
+    for (size_t row = group * GROUP_TILES * FRN_MR; row < end; row += FRN_MR) {
+        const size_t rows = smaller(end - row, FRN_MR);
+        const real *d = (const real *)p->d + p->offset[block] + row;
         const real *a[FRN_MR];
         for (size_t r = 0; r < rows; r++) a[r] = d + r;
         memset(tile, 0, sizeof tile);
-        multiply_tile[rows - 1][vectors - 1](tile, a, FRN_MR, x, p->rows);
+        multiply_tile[rows - 1][vectors - 1](tile, a, p->ldd, x, p->rows);
         for (size_t r = 0; r < rows; r++) {
-            real *dw = (real *)p->dw + (p->row[block] + i * FRN_MR + r) * p->columns + column;
+            real *dw = (real *)p->dw + (p->row[block] + row + r) * p->columns + column;
             for (int v = 0; v < vectors; v++) {
                 const size_t at = (size_t)v * LANES;
                 store_units(dw + at, left - at,

@@ -15,10 +15,6 @@ INLINE const frn_cell_info *info_of(const frn_pass *p)
 {
     return &cell_info[p->cell];
 }
-INLINE size_t sums_width(const frn_pass *p)
-{
-    return info_of(p)->slots * round_up(p->units);
-}
 INLINE real *row_of(const frn_rows *rows, size_t t, size_t i)
 {
     return (real *)rows->start[i] + (ptrdiff_t)t * rows->step[i];
@@ -93,9 +89,9 @@ static size_t walk_bytes(const frn_pass *p, size_t rows)
     const frn_cell_info *info = info_of(p);
     const size_t block = rows > BLOCK_ROWS ? rows : BLOCK_ROWS;
     size_t bytes = STEP_ARRAYS * (rows * sizeof(void *) + 64) + 2 * (block * sizeof(void *) + 64);
-    bytes += block * sums_width(p) * sizeof(real) + 64;
+    bytes += block * p->lead * sizeof(real) + 64;
     if (p->blas) {
-        const size_t widest = sums_width(p) + p->inputs + round_up(p->width);
+        const size_t widest = p->lead + p->inputs + round_up(p->width);
         bytes += stage_bytes(block, info->slots, p->units > p->width ? p->units : p->width, widest);
     }
     return bytes;

@@ -21,11 +21,8 @@ static void run_outer(frn_outer o, size_t block)
 {
     const fence *before = fences;
     const size_t rows = o.rows;
-    size_t of_d, of_x;
     o.rows = rows < block ? rows : block;
-    kernels->outer_bytes(&o, &of_d, &of_x);
-    o.packed_d = fenced(of_d);
-    o.packed_x = fenced(of_x);
+    o.packed_x = fenced(kernels->outer_bytes(&o));
     for (size_t row = 0; row < rows;
          row += o.rows, o.d = (const real *)o.d + o.rows * o.ldd, o.x += o.rows) {
         o.rows = rows - row < block ? rows - row : block;

@@ -241,7 +241,8 @@ static void take_arenas(walk *w, int keep)
     const size_t rows = keep ? w->total : p->n;
     p->keep = keep;
     p->y = place(w, w->m.S, NULL);
-    p->z = keep ? fenced_reals(rows * w->info->slots * w->Hp) : NULL;
+    p->lead = w->info->slots * w->Hp;
+    p->z = keep ? fenced_reals(rows * p->lead) : NULL;
     p->c = w->info->has_c ? fenced_reals(rows * w->Hp) : NULL;
     p->kept = w->info->stages == 2 ? fenced_reals(rows * w->Hp) : NULL;
     p->masked = w->masked ? fenced_reals(rows * w->Sp) : NULL;
