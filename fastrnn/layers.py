@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -260,8 +260,51 @@ class GRU(Recurrent):
 
 # --- cells of users ------------------------------------------------------------------------------
 
+
+class CustomLayer(Recurrent):
+    """A recurrent layer of a user's own cell; `register_cell` makes a class of it for each cell."""
+
+    own_cell: ClassVar[Cell]
+
+    @classmethod
+    def cell_of(cls, config: Mapping[str, Any]) -> Cell:
+        return cls.own_cell
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        init: str = "torch",
+        init_scale: float = 0.1,
+        initial_state: str = "zeros",
+        dtype: Any = "float32",
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(
+            self.own_cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            init=init,
+            init_scale=init_scale,
+            initial_state=initial_state,
+            dtype=dtype,
+            random_state=random_state,
+        )
+
+
 _classes: dict[str, type[Recurrent]] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
-_registered: dict[str, Cell] = {}
+_registered: dict[str, type[CustomLayer]] = {}
 
 
 def layer_class(name: str) -> type[Recurrent]:
@@ -277,7 +320,7 @@ def layer_class(name: str) -> type[Recurrent]:
     return _classes[name]
 
 
-def register_cell(cell: Cell) -> type[Recurrent]:
+def register_cell(cell: Cell) -> type[CustomLayer]:
     """Make a layer class of a user's own cell.
 
     The class has all that :class:`LSTM` has but projection: several layers, directions, ragged
@@ -323,58 +366,20 @@ def register_cell(cell: Cell) -> type[Recurrent]:
     if not cell.name.isidentifier():
         raise ValueError(f"cell: expected a name that is an identifier, got {cell.name!r}")
     known = _registered.get(cell.name)
-    if known == cell:
-        return _classes[cell.name]
-    if cell.name in _classes and (known is None or _origin(known) != _origin(cell)):
+    if known is not None and known.own_cell == cell:
+        return known
+    if cell.name in _classes and (known is None or _origin(known.own_cell) != _origin(cell)):
         raise ValueError(f"cell: expected a name not yet taken, got {cell.name!r}")
     if not cell.gates or not cell.states or cell.states[0] != "h":
         raise ValueError("cell: expected gates, and 'h' as the first of its states")
     if any(stage.inputs != (stage.weight == "weight_hh") for stage in cell.stages):
         raise ValueError("cell: expected 'weight_hh' as the weight of the stages with inputs")
 
-    class Registered(Recurrent):
-        @classmethod
-        def cell_of(cls, config: Mapping[str, Any]) -> Cell:
-            return cell
-
-        def __init__(
-            self,
-            input_size: int,
-            hidden_size: int,
-            num_layers: int = 1,
-            *,
-            bias: bool = True,
-            bidirectional: bool = False,
-            dropout: float = 0.0,
-            recurrent_dropout: float = 0.0,
-            init: str = "torch",
-            init_scale: float = 0.1,
-            initial_state: str = "zeros",
-            dtype: Any = "float32",
-            random_state: RandomState = None,
-        ) -> None:
-            super().__init__(
-                cell,
-                input_size,
-                hidden_size,
-                num_layers,
-                bias=bias,
-                bidirectional=bidirectional,
-                dropout=dropout,
-                recurrent_dropout=recurrent_dropout,
-                init=init,
-                init_scale=init_scale,
-                initial_state=initial_state,
-                dtype=dtype,
-                random_state=random_state,
-            )
-
-    Registered.__name__ = Registered.__qualname__ = cell.name
-    Registered.__module__ = _origin(cell)
-    Registered.__doc__ = f"A recurrent layer of the registered cell {cell.name}."
-    _classes[cell.name] = register(Registered)
-    _registered[cell.name] = cell
-    return Registered
+    description = f"A recurrent layer of the registered cell {cell.name}."
+    members = {"own_cell": cell, "__module__": _origin(cell), "__doc__": description}
+    made = type(cell.name, (CustomLayer,), members)
+    _classes[cell.name] = _registered[cell.name] = register(made)
+    return made
 
 
 def _origin(cell: Cell) -> str:
