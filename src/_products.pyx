@@ -110,7 +110,9 @@ cdef void product_task(void *ctx, size_t index, int worker) noexcept nogil:
 
 cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList memory) except -1:
     cdef double per_row = 2.0 * max(<size_t>1, p.w.k) * p.w.units
-    cdef int n_threads = threads_for(per_row * p.rows)
+    # Scratch is for those that find a task, however many threads were asked for.
+    cdef size_t groups = (p.rows + GROUP_ROWS - 1) // GROUP_ROWS
+    cdef int n_threads = <int>min(<size_t>threads_for(per_row * p.rows), max(<size_t>1, groups))
     cdef size_t region = max(<size_t>1, <size_t>(n_threads * REGION_OPERATIONS / (per_row + 1) / GROUP_ROWS)) * GROUP_ROWS
     cdef ProductTask task = ProductTask(kernels, p, 0, 0, NULL, 0)
     task.scratch_bytes = (kernels.product_bytes(p, GROUP_ROWS) + 63) // 64 * 64

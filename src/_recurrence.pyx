@@ -461,6 +461,7 @@ cdef int run(list walks, bint backward) except -1:
     cdef size_t step, steps = first.p.steps
     cdef Region region
     split(walks, &region, n_threads)
+    n_threads = min(n_threads, <int>region.n_parts)  # scratch is for those that find a task
     region.backward = backward
     cdef Block scratch = take(first.weights.memory, int(region.scratch_bytes) * n_threads)
     region.scratch = scratch.ptr

@@ -75,6 +75,24 @@ def test_a_number_beyond_the_processors_is_honored() -> None:
     assert _native.pool_size() == n - 1
 
 
+@pytest.mark.parametrize("gemm", _native.GEMMS)
+def test_more_threads_than_tasks_need_no_memory(gemm: str) -> None:
+    # Of a million threads those start that find a task, and none has memory set aside before.
+    layer, out = fastrnn.GRU(16, 64, random_state=0), fastrnn.Linear(64, 40, random_state=0)
+    x = np.random.default_rng(0).standard_normal((12, 20, 16)).astype(np.float32)
+    fastrnn.set_gemm(gemm)
+    try:
+        results = []
+        for n in (1, 10**6):
+            with fastrnn.threads(n):
+                y, _, backward = layer.forward(x)
+                results.append([out(y), backward(y)[0]])
+    finally:
+        fastrnn.set_gemm(None)
+    for one, many in zip(*results, strict=True):
+        np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux lists a process's threads in a folder")
 def test_threads_start_when_they_are_needed_and_no_more_than_that() -> None:
     code = """
