@@ -37,13 +37,23 @@ class Layer(Savable):
         call sees it. Every ``backward`` adds into `grads`.
     """
 
-    params: Mapping[str, np.ndarray]
-    grads: Mapping[str, np.ndarray]
+    _params: Mapping[str, np.ndarray]
+    _grads: Mapping[str, np.ndarray]
+
+    @property
+    def params(self) -> Mapping[str, np.ndarray]:
+        """The parameters by name."""
+        return self._params
+
+    @property
+    def grads(self) -> Mapping[str, np.ndarray]:
+        """Their gradients by the same names."""
+        return self._grads
 
     def _own(self, params: dict[str, np.ndarray]) -> None:
         """Take these arrays as the layer's parameters, with gradients of zero."""
-        self.params = MappingProxyType(params)
-        self.grads = MappingProxyType({name: np.zeros_like(p) for name, p in params.items()})
+        self._params = MappingProxyType(params)
+        self._grads = MappingProxyType({name: np.zeros_like(p) for name, p in params.items()})
 
         self._grads_lock = Lock()  # so that several threads' backward passes all count
         self._memory = FreeList()  # results go back to it when they die, for the next call

@@ -62,8 +62,8 @@ class Sequential(Layer):
         self.layers = tuple(layers)
         self._recurrent = tuple(_is_recurrent(layer) for layer in layers)
         self.recurrent = any(self._recurrent)
-        self.params = self._named("params")
-        self.grads = self._named("grads")
+        self._params = self._named("params")
+        self._grads = self._named("grads")
 
     def _named(self, which: str) -> Mapping[str, np.ndarray]:
         return MappingProxyType(

@@ -411,6 +411,8 @@ def test_parameters_are_fixed_arrays_that_calls_see(rng: np.random.Generator) ->
     before, _ = layer(x)
     with pytest.raises(TypeError):
         layer.params["weight_ih_l0"] = np.zeros((4 * H, D))  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        layer.params = {}  # type: ignore[misc]
     array = layer.params["weight_ih_l0"]
     array[...] *= 2
     assert layer.params["weight_ih_l0"] is array

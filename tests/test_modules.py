@@ -180,6 +180,9 @@ def test_params_are_fixed_arrays_in_read_only_mappings():
         layer.params["weight"] = np.zeros((3, 2))
     with pytest.raises(TypeError):
         layer.grads["weight"] = np.zeros((3, 2))
+    for name in ("params", "grads"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, {})
     layer.params["weight"][...] = 1
     layer.params["bias"][...] = 0
     assert layer(np.ones(2, np.float32)).tolist() == [2.0, 2.0, 2.0]
