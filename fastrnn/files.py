@@ -27,7 +27,8 @@ from fastrnn.tensorfile import FormatError
 from fastrnn.trees import flatten, unflatten
 
 __all__ = [
-    "FormatError", "Savable", "Shape", "build", "check_tensors", "find", "load", "register", "save",
+    "FormatError", "Savable", "Shape", "build", "check_tensors", "find", "is_registered",
+    "load", "register", "save",
 ]  # fmt: skip
 
 Path = str | os.PathLike[str]
@@ -173,6 +174,11 @@ def load(path: Path) -> Any:
         raise FormatError(f"{where}: expected a value named {error}, got none") from error
     except (AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise FormatError(f"{where}: expected a description that fits, got: {error}") from error
+
+
+def is_registered(name: str) -> bool:
+    """Whether a class of this name is on the list."""
+    return name in _classes
 
 
 def find(name: Any) -> Any:

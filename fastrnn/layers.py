@@ -10,10 +10,10 @@ import numpy as np
 from fastrnn import cells
 from fastrnn.cells import Cell
 from fastrnn.checks import check_bool, check_int, check_option, check_real, describe
-from fastrnn.files import register
+from fastrnn.files import is_registered, register
 from fastrnn.recurrent import Recurrent
 
-__all__ = ["GRU", "LSTM", "RNN", "layer_class", "register_cell"]
+__all__ = ["GRU", "LSTM", "RNN", "register_cell"]
 
 RandomState = int | np.random.Generator | None
 
@@ -303,21 +303,7 @@ class CustomLayer(Recurrent):
         )
 
 
-_classes: dict[str, type[Recurrent]] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 _registered: dict[str, type[CustomLayer]] = {}
-
-
-def layer_class(name: str) -> type[Recurrent]:
-    """Return the recurrent layer class of that name, a registered cell's included.
-
-    Raises
-    ------
-    ValueError
-        If there is none; a model file's cell must be registered before the file is loaded.
-    """
-    if name not in _classes:
-        raise ValueError(f"layer: expected one of {', '.join(_classes)}, got {name!r}")
-    return _classes[name]
 
 
 def register_cell(cell: Cell) -> type[CustomLayer]:
@@ -368,7 +354,7 @@ def register_cell(cell: Cell) -> type[CustomLayer]:
     known = _registered.get(cell.name)
     if known is not None and known.own_cell == cell:
         return known
-    if cell.name in _classes and (known is None or _origin(known.own_cell) != _origin(cell)):
+    if is_registered(cell.name) and (known is None or _origin(known.own_cell) != _origin(cell)):
         raise ValueError(f"cell: expected a name not yet taken, got {cell.name!r}")
     if not cell.gates or not cell.states or cell.states[0] != "h":
         raise ValueError("cell: expected gates, and 'h' as the first of its states")
@@ -378,7 +364,7 @@ def register_cell(cell: Cell) -> type[CustomLayer]:
     description = f"A recurrent layer of the registered cell {cell.name}."
     members = {"own_cell": cell, "__module__": _origin(cell), "__doc__": description}
     made = type(cell.name, (CustomLayer,), members)
-    _classes[cell.name] = _registered[cell.name] = register(made)
+    _registered[cell.name] = register(made)
     return made
 
 

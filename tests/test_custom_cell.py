@@ -11,6 +11,7 @@ import pytest
 from peephole_lstm import PeepholeLSTM, peephole
 
 import fastrnn
+from fastrnn import files
 from fastrnn.cells import Cell, Stage, Values, sigmoid
 
 D, H, LENGTHS = 2, 2, [2, 0, 3]
@@ -75,7 +76,7 @@ def test_it_has_what_layers_have(rng: np.random.Generator) -> None:
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         np.testing.assert_array_equal(other(x)[0], y)
     assert type(layer)(**layer.config()).config() == layer.config()
-    assert fastrnn.layers.layer_class("PeepholeLSTM") is PeepholeLSTM
+    assert files.find("PeepholeLSTM") is PeepholeLSTM
     assert layer.params["peephole_i_l0"].shape == (H,)
     xp = pytest.importorskip("array_api_strict")
     np.testing.assert_allclose(np.asarray(layer(xp.asarray(x))[0]), y, rtol=1e-12, atol=1e-14)
@@ -140,17 +141,17 @@ def test_registering_again_and_what_is_refused() -> None:
     assert fastrnn.register_cell(Cell("Again", (stage,))) is once
     other = fastrnn.register_cell(Cell("Again", (Stage(("b",), forward, forward),)))
     assert other is not once
-    assert fastrnn.layers.layer_class("Again") is other
+    assert files.find("Again") is other
     forward.__module__ = "elsewhere"
     with pytest.raises(ValueError, match="cell: expected a name not yet taken, got 'Peephole"):
         fastrnn.register_cell(Cell("PeepholeLSTM", (stage,)))
-    with pytest.raises(ValueError, match="cell: expected a name not yet taken, got 'LSTM'"):
-        fastrnn.register_cell(Cell("LSTM", (stage,)))
+    for taken in ("LSTM", "Linear", "LanguageModel"):  # a file's class must stay what it was
+        with pytest.raises(ValueError, match=f"cell: expected a name not yet taken, got '{taken}'"):
+            fastrnn.register_cell(Cell(taken, (stage,)))
+    assert files.find("Linear") is fastrnn.Linear
     with pytest.raises(ValueError, match="cell: expected a name that is an identifier"):
         fastrnn.register_cell(Cell("my cell", (stage,)))
     with pytest.raises(ValueError, match="'h' as the first of its states"):
         fastrnn.register_cell(Cell("Stateless", (stage,), states=("c", "h")))
     with pytest.raises(TypeError, match="cell: expected a fastrnn"):
         fastrnn.register_cell(peephole)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="layer: expected one of RNN, LSTM, GRU"):
-        fastrnn.layers.layer_class("Unknown")
