@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import files
+from fastrnn import files, metrics
 from fastrnn.checks import (
     check_bool,
     check_dtype,
@@ -494,12 +494,12 @@ class LanguageModel(Parameterized):
             If a text has no token.
         """
         if isinstance(text, str):
-            return math.exp(-self.score(text))
+            return metrics.perplexity(-self.score(text))
         found = self.log_prob(text)
         for i, values in enumerate(found):
             if not len(values):
                 raise ValueError(f"text[{i}]: expected at least one token, got none")
-        return np.exp([-float(np.mean(values)) for values in found])
+        return np.array([metrics.perplexity(-values) for values in found])
 
     # Generation
 

@@ -89,6 +89,14 @@ def test_perplexity_is_exp_of_minus_the_score(model: LanguageModel) -> None:
     assert isinstance(model.perplexity(TEXT), float)
 
 
+def test_perplexity_of_what_is_all_but_impossible_is_infinite(model: LanguageModel) -> None:
+    certain = copy.deepcopy(model)
+    certain.layers_["output"].params["bias"][Vocabulary.UNKNOWN] = 1e4
+    assert certain.score("the cat") < -1000
+    assert certain.perplexity("the cat") == math.inf
+    assert certain.perplexity(["the cat", "a"]).tolist() == [math.inf, math.inf]
+
+
 def test_a_list_of_sentences_gives_one_perplexity_each(model: LanguageModel) -> None:
     sentences = ["the cat", "a", "dog ate the mat, the dog", "the cat", "xyz"]
     found = model.perplexity(sentences)
