@@ -24,6 +24,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct frn_blas:
         void (*gemm)(int trans_a, size_t m, size_t n, size_t k, const void *a, size_t lda,
                      const void *b, size_t ldb, double beta, void *c, size_t ldc) noexcept nogil
+        int (*thread_count)() noexcept nogil
 
     ctypedef enum frn_cell:
         FRN_LSTM

@@ -31,5 +31,5 @@ cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList 
 # A whole sum of outer products, in blocks of rows fixed by the shape.
 cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memory) except -1
 
-# Threads worth waking for so many multiply-adds.
-cdef int threads_for(double operations) noexcept nogil
+# Threads worth waking for so many operations, products among them being the engine's.
+cdef int threads_for(double operations, const frn_blas *blas) noexcept nogil

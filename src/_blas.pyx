@@ -3,6 +3,10 @@
 Imported on first use only, as ``scipy.linalg`` takes its time. Its thread count is not touched.
 """
 
+import ctypes
+
+from scipy.linalg import cython_blas
+
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from scipy.linalg.cython_blas cimport dgemm, dgemv, sgemm, sgemv
@@ -42,8 +46,17 @@ cdef void gemm_f64(int trans_a, size_t m, size_t n, size_t k, const void *a, siz
                  beta)
 
 
-cdef frn_blas float32 = frn_blas(gemm_f32)
-cdef frn_blas float64 = frn_blas(gemm_f64)
+cdef size_t thread_count():
+    """The address of the function that tells how many threads a product of BLAS may use, or 0."""
+    library = ctypes.CDLL(cython_blas.__file__)  # names resolve in what it is linked to, too
+    for name in ("scipy_openblas_get_num_threads", "openblas_get_num_threads"):
+        if hasattr(library, name):
+            return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+    return 0
+
+
+cdef frn_blas float32 = frn_blas(gemm_f32, <int (*)() noexcept nogil>thread_count())
+cdef frn_blas float64 = frn_blas(gemm_f64, float32.thread_count)
 
 # By the size of an element in bytes.
 engines = {4: PyCapsule_New(&float32, NULL, NULL), 8: PyCapsule_New(&float64, NULL, NULL)}

@@ -57,7 +57,10 @@ cdef frn_axis simple_axis(size_t n, ptrdiff_t stride) noexcept nogil:
     return axis
 
 
-cdef int threads_for(double operations) noexcept nogil:
+cdef int threads_for(double operations, const frn_blas *blas) noexcept nogil:
+    # Two pools on the same cores wait for each other: what BLAS splits itself is left to its threads.
+    if blas != NULL and (blas.thread_count == NULL or blas.thread_count() != 1):
+        return 1
     return num_threads() if operations >= THREAD_OPERATIONS else 1
 
 
@@ -82,7 +85,7 @@ cdef frn_packed pack(const frn_kernels *kernels, bint plain, const void *source,
                      const frn_axis *units, int vectors, void *dst) noexcept nogil:
     cdef PackTask task = PackTask(kernels, source, k, units, vectors, plain, dst)
     cdef double moved = <double>k.blocks * k.n * units.blocks * units.n
-    parallel(pack_task, &task, kernels.pack_tasks(units, vectors), threads_for(moved))
+    parallel(pack_task, &task, kernels.pack_tasks(units, vectors), threads_for(moved, NULL))
     cdef frn_packed packed
     packed.data = dst
     packed.k = k.blocks * k.padded
@@ -112,7 +115,7 @@ cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList 
     cdef double per_row = 2.0 * max(<size_t>1, p.w.k) * p.w.units
     # Scratch is for those that find a task, however many threads were asked for.
     cdef size_t groups = (p.rows + GROUP_ROWS - 1) // GROUP_ROWS
-    cdef int n_threads = <int>min(<size_t>threads_for(per_row * p.rows), max(<size_t>1, groups))
+    cdef int n_threads = <int>min(<size_t>threads_for(per_row * p.rows, p.blas), max(<size_t>1, groups))
     cdef size_t region = max(<size_t>1, <size_t>(n_threads * REGION_OPERATIONS / (per_row + 1) / GROUP_ROWS)) * GROUP_ROWS
     cdef ProductTask task = ProductTask(kernels, p, 0, 0, NULL, 0)
     task.scratch_bytes = (kernels.product_bytes(p, GROUP_ROWS) + 63) // 64 * 64
@@ -153,7 +156,7 @@ cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memo
     task.outer.rows = most
     cdef Block packed_x = memory.take(kernels.outer_bytes(&task.outer))
     task.outer.packed_x = packed_x.ptr
-    cdef int n_threads = threads_for(2.0 * p.rows * p.blocks * p.n * p.columns)
+    cdef int n_threads = threads_for(2.0 * p.rows * p.blocks * p.n * p.columns, p.blas)
     with nogil:
         while row < p.rows:
             task.outer.rows = min(p.rows - row, most)

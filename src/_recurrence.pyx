@@ -456,7 +456,7 @@ cdef int run(list walks, bint backward) except -1:
     if first.total == 0:
         return 0
     cdef double operations = step_operations(walks)
-    cdef int n_threads = threads_for(operations * first.total)
+    cdef int n_threads = threads_for(operations * first.total, first.p.blas)
     cdef double limit = REGION_OPERATIONS * n_threads, done = 0
     cdef size_t step, steps = first.p.steps
     cdef Region region

@@ -48,6 +48,7 @@ typedef struct {
 typedef struct {
     void (*gemm)(int trans_a, size_t m, size_t n, size_t k, const void *a, size_t lda,
                  const void *b, size_t ldb, double beta, void *c, size_t ldc);
+    int (*thread_count)(void); /* that a product may use; NULL: it does not tell */
 } frn_blas;
 
 typedef enum {

@@ -237,7 +237,7 @@ static void naive_gemm(int trans_a, size_t m, size_t n, size_t k, const void *a,
         }
 }
 
-static const frn_blas naive_blas = {naive_gemm};
+static const frn_blas naive_blas = {.gemm = naive_gemm};
 
 static frn_axis simple_axis(size_t n, size_t stride)
 {
