@@ -358,8 +358,10 @@ class LanguageModel(Parameterized):
         check_probability("recurrent_dropout", self.recurrent_dropout)
         check_bool("reset_after", self.reset_after)
         check_option("nonlinearity", self.nonlinearity, ("tanh", "relu", "sigmoid"))
-        if not isinstance(self.batch_size, str) or self.batch_size != "auto":
+        if not isinstance(self.batch_size, str):
             check_positive_int("batch_size", self.batch_size)
+        elif self.batch_size != "auto":
+            raise ValueError(f"batch_size: expected an integer or 'auto', got {self.batch_size!r}")
         check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
         if self.max_vocabulary is not None:
             check_positive_int("max_vocabulary", self.max_vocabulary)

@@ -464,7 +464,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"nonlinearity": "gelu"}, ValueError, "nonlinearity: expected one of 'tanh'"),
     ({"solver": "lbfgs"}, ValueError, "solver: expected one of"),
     ({"batch_size": 0}, ValueError, "batch_size: expected an integer of at least 1"),
-    ({"batch_size": "all"}, TypeError, "batch_size: expected an integer"),
+    ({"batch_size": "all"}, ValueError, "batch_size: expected an integer or 'auto', got 'all'"),
     ({"batch_size": 361}, ValueError, "text: expected at least batch_size=361 tokens, got 360"),
     ({"tbptt_steps": 0}, ValueError, "tbptt_steps: expected an integer of at least 1"),
     ({"validation_fraction": 0}, ValueError, "validation_fraction: expected a number above 0"),
