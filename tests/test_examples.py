@@ -79,7 +79,8 @@ def test_the_trigram_measures_bits(character_model: ModuleType) -> None:
 
 def test_the_character_model_runs_as_a_whole(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    printed = run(root, root / "examples" / "character_model.py", "--quick", "--out", out)
+    script = root / "examples" / "character_model.py"
+    printed = run(root, script, "--quick", "--minutes", "30", "--out", out)
     bits = [float(b) for b in re.findall(r"held out (\d\.\d+) bits per character", printed)]
     assert len(bits) == 2
     assert bits[1] < bits[0] < math.log2(103)
