@@ -43,17 +43,22 @@ INLINE void store_units(real *p, size_t n, V v)
         vstore_n(p, n, v);
 }
 
-/* tile (rows, width vectors) += a (rows, k) w (k, width vectors); a's elements lie `step` apart */
-INLINE void multiply(const int rows, const int width, real *tile, const real *const *a, size_t step,
-                     const real *w, size_t k)
+/* Rows of a tile that leave registers for the sums of a second one beside it. */
+#define FRN_PAIR_ROWS (FRN_MR == 6 ? 3 : 1)
+
+/* tile (rows, width vectors) += a (rows, k) w (k, width vectors); a's elements lie `step` apart.
+ * With two panels the second tile follows the first, and its weights the first's: few rows alone
+ * would wait for each sum's own chain. */
+INLINE void multiply(const int panels, const int rows, const int width, real *tile,
+                     const real *const *a, size_t step, const real *w, size_t k)
 {
-    V sum[FRN_MR][FRN_SLOTS];
+    V sum[2][FRN_MR][FRN_SLOTS];
     const real *row[FRN_MR];
-    UNROLL for (int r = 0; r < rows; r++)
-    {
-        row[r] = a[r];
-        UNROLL for (int v = 0; v < width; v++) sum[r][v] = vload(tile + r * TILE + v * LANES);
-    }
+    const size_t apart = k * width * LANES;
+    UNROLL for (int r = 0; r < rows; r++) row[r] = a[r];
+    UNROLL for (int p = 0; p < panels; p++) UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < width; v++) sum[p][r][v] =
+            vload(tile + (p * FRN_MR + r) * TILE + v * LANES);
     /* The elements of the rows wait in registers and the weights come one vector at a time: one
      * register less than the other way around, which is what fits in 16 and in 32.  The loop tests
      * at its end, or gcc keeps a second copy of the sums and spills both. */
@@ -63,41 +68,52 @@ INLINE void multiply(const int rows, const int width, real *tile, const real *co
         V x[FRN_MR];
         __builtin_prefetch(row[0] + at + PREFETCH * step);
         UNROLL for (int r = 0; r < rows; r++) x[r] = vset1(row[r][at]);
-        UNROLL for (int v = 0; v < width; v++)
+        UNROLL for (int p = 0; p < panels; p++) UNROLL for (int v = 0; v < width; v++)
         {
-            const V weight = vload(w + v * LANES);
-            __builtin_prefetch(w + (PREFETCH * width + v) * LANES);
-            UNROLL for (int r = 0; r < rows; r++) sum[r][v] = vfma(x[r], weight, sum[r][v]);
+            const real *from = w + p * apart + v * LANES;
+            const V weight = vload(from);
+            __builtin_prefetch(from + PREFETCH * width * LANES);
+            UNROLL for (int r = 0; r < rows; r++) sum[p][r][v] = vfma(x[r], weight, sum[p][r][v]);
         }
         at += step;
         w += width * LANES;
     } while (--k);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < width; v++)
-        vstore(tile + r * TILE + v * LANES, sum[r][v]);
+    UNROLL for (int p = 0; p < panels; p++) UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < width; v++)
+            vstore(tile + (p * FRN_MR + r) * TILE + v * LANES, sum[p][r][v]);
 }
 
 typedef void multiply_fn(real *tile, const real *const *a, size_t step, const real *w, size_t k);
-#define MULTIPLY(rows, width)                                                            \
-    static void multiply_##rows##x##width(real *tile, const real *const *a, size_t step, \
-                                          const real *w, size_t k)                       \
-    {                                                                                    \
-        multiply(rows, width, tile, a, step, w, k);                                      \
+#define MULTIPLY(panels, rows, width)                                                      \
+    static void multiply_##panels##x##rows##x##width(real *tile, const real *const *a,     \
+                                                     size_t step, const real *w, size_t k) \
+    {                                                                                      \
+        multiply(panels, rows, width, tile, a, step, w, k);                                \
     }
-#define MULTIPLY_ROWS(rows) MULTIPLY(rows, 1) MULTIPLY(rows, 2) MULTIPLY(rows, 3) MULTIPLY(rows, 4)
-#define WIDTHS(rows) \
-    {multiply_##rows##x1, multiply_##rows##x2, multiply_##rows##x3, multiply_##rows##x4}
+#define MULTIPLY_ROWS(panels, rows) \
+    MULTIPLY(panels, rows, 1)       \
+    MULTIPLY(panels, rows, 2) MULTIPLY(panels, rows, 3) MULTIPLY(panels, rows, 4)
+#define WIDTHS(panels, rows)                                         \
+    {multiply_##panels##x##rows##x1, multiply_##panels##x##rows##x2, \
+     multiply_##panels##x##rows##x3, multiply_##panels##x##rows##x4}
 
 /* clang-format off */
-MULTIPLY_ROWS(1) MULTIPLY_ROWS(2) MULTIPLY_ROWS(3)
+MULTIPLY_ROWS(1, 1) MULTIPLY_ROWS(1, 2) MULTIPLY_ROWS(1, 3) MULTIPLY_ROWS(2, 1)
 #if FRN_MR == 6
-MULTIPLY_ROWS(4) MULTIPLY_ROWS(5) MULTIPLY_ROWS(6)
+MULTIPLY_ROWS(1, 4) MULTIPLY_ROWS(1, 5) MULTIPLY_ROWS(1, 6) MULTIPLY_ROWS(2, 2) MULTIPLY_ROWS(2, 3)
 #elif FRN_MR != 3
 #error "multiply.h has micro-kernels for tiles of 3 and of 6 rows"
 #endif
 static multiply_fn *const multiply_tile[FRN_MR][FRN_SLOTS] = {
-    WIDTHS(1), WIDTHS(2), WIDTHS(3),
+    WIDTHS(1, 1), WIDTHS(1, 2), WIDTHS(1, 3),
 #if FRN_MR == 6
-    WIDTHS(4), WIDTHS(5), WIDTHS(6),
+    WIDTHS(1, 4), WIDTHS(1, 5), WIDTHS(1, 6),
+#endif
+};
+static multiply_fn *const multiply_pair[FRN_PAIR_ROWS][FRN_SLOTS] = {
+    WIDTHS(2, 1),
+#if FRN_MR == 6
+    WIDTHS(2, 2), WIDTHS(2, 3),
 #endif
 };
 /* clang-format on */

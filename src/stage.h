@@ -60,24 +60,47 @@ static void start_tile(const stage_call *s, size_t row, size_t rows, size_t unit
     }
 }
 
-static void run_panel(const stage_call *s, size_t panel, const real *const *a)
+/* One panel, or two of the same width; all rows. */
+static void run_panels(const stage_call *s, size_t panel, size_t panels, const real *const *a)
 {
-    _Alignas(64) real tile[FRN_MR * TILE];
-    const size_t unit = panel * s->vectors * LANES;
-    const size_t units = smaller(s->units - unit, (size_t)s->vectors * LANES);
-    const int vectors = (int)((units + LANES - 1) / LANES);
+    _Alignas(64) real tile[2][FRN_MR * TILE];
+    const size_t width = (size_t)s->vectors * LANES, unit = panel * width;
+    const int vectors = (int)(round_up(smaller(s->units - unit, width)) / LANES);
     const real *w = a ? (const real *)s->w->data + s->w->k * s->w->slots * unit : NULL;
     /* blocks of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
     size_t left = s->end - s->begin, blocks = (left + FRN_MR - 1) / FRN_MR;
     for (size_t row = s->begin; blocks; blocks--) {
         const size_t rows = (left + blocks - 1) / blocks;
-        start_tile(s, row, rows, unit, vectors, tile);
-        if (a)
-            multiply_tile[rows - 1][s->w->slots * vectors - 1](tile + s->first * vectors * LANES,
-                                                               a + row, 1, w, s->w->k);
-        s->epilogue(s->context, row, rows, unit, units, vectors, tile);
+        for (size_t p = 0; p < panels; p++)
+            start_tile(s, row, rows, unit + p * width, vectors, tile[p]);
+        if (a) {
+            multiply_fn *const *of_rows =
+                panels == 2 ? multiply_pair[rows - 1] : multiply_tile[rows - 1];
+            of_rows[s->w->slots * vectors - 1](tile[0] + s->first * vectors * LANES, a + row, 1, w,
+                                               s->w->k);
+        }
+        for (size_t p = 0; p < panels; p++) {
+            const size_t at = unit + p * width;
+            s->epilogue(s->context, row, rows, at, smaller(s->units - at, width), vectors, tile[p]);
+        }
         row += rows;
         left -= rows;
+    }
+}
+
+/* All panels, for few rows two at a time. */
+static void run_all(const stage_call *s, const real *const *a)
+{
+    const size_t panels = panel_count(s->units, s->vectors);
+    const size_t even = round_up(s->units) / (s->vectors * LANES); /* all but a narrow last one */
+    const size_t pairs = a && s->end - s->begin <= FRN_PAIR_ROWS ? even / 2 : 0;
+    const size_t calls = panels - pairs;
+    for (size_t i = 0; i < calls; i++) {
+        const size_t call = s->backwards ? calls - 1 - i : i;
+        if (call < pairs)
+            run_panels(s, 2 * call, 2, a);
+        else
+            run_panels(s, call + pairs, 1, a);
     }
 }
 
@@ -137,8 +160,7 @@ static void run_blas(const stage_call *s)
     rest.init = at;
     rest.init_slots = s->slots;
     rest.stride = padded;
-    const size_t panels = panel_count(s->units, s->vectors);
-    for (size_t panel = 0; panel < panels; panel++) run_panel(&rest, panel, NULL);
+    run_all(&rest, NULL);
 }
 
 static void run_stage(const stage_call *s)
@@ -148,9 +170,7 @@ static void run_stage(const stage_call *s)
         run_blas(s);
         return;
     }
-    const real *const *a = s->a && s->w->k ? s->a : NULL;
-    const size_t panels = panel_count(s->units, s->vectors);
-    for (size_t i = 0; i < panels; i++) run_panel(s, s->backwards ? panels - 1 - i : i, a);
+    run_all(s, s->w && s->w->k ? s->a : NULL);
 }
 
 #endif
