@@ -96,6 +96,7 @@ if sys.byteorder != "little":
 EXTENSIONS = [
     extension("_native", "src/count.c", "src/dispatch.c", "src/hash.c", "src/pool.c"),
     extension("_weights"),
+    extension("_walk"),
     extension("_recurrence"),
     extension("_products"),
     extension("_elementwise"),

@@ -2,26 +2,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastrnn._weights import Weights
-from fastrnn.rows import Rows
-
-class Walk:
-    weights: Weights
-    rows: Rows
-    def __init__(
-        self,
-        weights: Weights,
-        x: Any,
-        y: Any,
-        rows: Rows,
-        state: tuple[NDArray[Any], ...],
-        reverse: bool,
-        mask: NDArray[Any] | None,
-        keep: bool,
-    ) -> None: ...
-    def final_state(self) -> tuple[NDArray[Any], ...]: ...
-    def gates(self) -> NDArray[Any]: ...
-    def cells(self) -> NDArray[Any]: ...
+from fastrnn._walk import Walk
 
 def forward(walks: list[Walk]) -> None: ...
 def backward(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import _recurrence, _weights
+from fastrnn import _recurrence, _walk, _weights
 from fastrnn.passes import Container, Pass, Weights
 
 __all__ = ["backward", "forward", "prepare", "trace_gates"]
@@ -36,8 +36,8 @@ def _native(weights: Weights) -> _weights.Weights:
     return weights.native
 
 
-def _walk(p: Pass, keep: bool) -> _recurrence.Walk:
-    return _recurrence.Walk(_native(p.weights), p.x, p.y, p.rows, p.state, p.reverse, p.mask, keep)
+def _walk_of(p: Pass, keep: bool) -> _walk.Walk:
+    return _walk.Walk(_native(p.weights), p.x, p.y, p.rows, p.state, p.reverse, p.mask, keep)
 
 
 def prepare(weights: Weights) -> None:
@@ -45,16 +45,16 @@ def prepare(weights: Weights) -> None:
     _native(weights).freeze()
 
 
-def forward(passes: Sequence[Pass], keep: bool) -> list[tuple[State, _recurrence.Walk | None]]:
+def forward(passes: Sequence[Pass], keep: bool) -> list[tuple[State, _walk.Walk | None]]:
     """Run passes over one batch and fill their ``y``; see :func:`fastrnn.twin.forward`."""
-    walks = [_walk(p, keep) for p in passes]
+    walks = [_walk_of(p, keep) for p in passes]
     _recurrence.forward(walks)
     return [(walk.final_state(), walk if keep else None) for walk in walks]
 
 
 def backward(
     passes: Sequence[Pass],
-    saved: list[_recurrence.Walk],
+    saved: list[_walk.Walk],
     dy: list[Container | None],
     dstate: list[tuple[Any, ...] | None],
     dx: Container | None,
@@ -63,7 +63,7 @@ def backward(
     return _recurrence.backward(list(saved), list(dy), list(dstate), dx)
 
 
-def trace_gates(p: Pass, saved: _recurrence.Walk) -> dict[str, Container]:
+def trace_gates(p: Pass, saved: _walk.Walk) -> dict[str, Container]:
     """Return h, c and every gate by name, each a container of N times (T_i, width)."""
     traced: dict[str, Container] = {"h": p.y}
     if len(p.state) == 2:

@@ -20,6 +20,7 @@ FLOORS = [
     ["_blas"],
     ["_products"],
     ["_elementwise", "_weights"],
+    ["_walk"],
     ["_recurrence"],
     ["checks", "estimator", "progress", "tensorfile"],
     [
