@@ -1,9 +1,13 @@
-from typing import Any
+from typing import Any, final
 
 from numpy.typing import NDArray
 
 CELLS: tuple[str, ...]
 
+@final
+class Snapshot: ...
+
+@final
 class Weights:
     inputs: int
     units: int
