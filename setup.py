@@ -95,6 +95,7 @@ if sys.byteorder != "little":
 
 EXTENSIONS = [
     extension("_native", "src/count.c", "src/dispatch.c", "src/hash.c", "src/pool.c"),
+    extension("_memory"),
     extension("_weights"),
     extension("_walk"),
     extension("_recurrence"),

@@ -3,7 +3,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint64_t
 
 from fastrnn._kernels cimport frn_axis, frn_blas, frn_kernels, frn_outer, frn_packed, frn_product
-from fastrnn._native cimport FreeList
+from fastrnn._memory cimport FreeList
 
 # A matrix of real numbers somewhere in memory; rows lie `lead` elements apart.
 cdef struct Matrix:

@@ -3,7 +3,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t
 
 from fastrnn._kernels cimport frn_cell_info, frn_kernels, frn_outer, frn_pass, frn_rows
-from fastrnn._native cimport Block, FreeList
+from fastrnn._memory cimport Block, FreeList
 from fastrnn._weights cimport Snapshot, Weights
 
 cdef Block take(FreeList memory, object nbytes, bint zero=*)

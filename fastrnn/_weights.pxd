@@ -2,7 +2,7 @@
 from libc.stdint cimport uint64_t
 
 from fastrnn._kernels cimport frn_blas, frn_cell, frn_cell_info, frn_kernels, frn_packed
-from fastrnn._native cimport Block, FreeList
+from fastrnn._memory cimport Block, FreeList
 from fastrnn._products cimport Matrix
 
 # Weights as one set of kernels and one engine multiply with them; never changed once made.

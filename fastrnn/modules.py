@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import elementwise, masks, products
-from fastrnn._native import empty
+from fastrnn._memory import empty
 from fastrnn.checks import (
     Array,
     as_index_array,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._native import FreeList, empty
+from fastrnn._memory import FreeList, empty
 from fastrnn.checks import (
     Array,
     as_array,

@@ -1,15 +1,11 @@
-"""The native base: dispatch, the thread pool, and memory for activations.
+"""The native base: dispatch and the thread pool.
 
 What stands above uses it from Cython through ``fastrnn/_native.pxd``; what Python sees here is
 private, except for what ``fastrnn`` exports.
 """
 
-cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport SIZE_MAX, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.stdint cimport uint64_t
 
 import os
 
@@ -45,15 +41,6 @@ cdef extern from "dispatch.h":
 cdef extern from "hash.h" nogil:
     uint64_t frn_hash(const void *data, size_t nbytes, uint64_t seed) noexcept
 
-cdef extern from "stdlib.h" nogil:
-    int posix_memalign(void **memory, size_t alignment, size_t nbytes) noexcept
-
-cdef extern from "pthread.h" nogil:
-    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes) noexcept
-    int pthread_mutex_destroy(pthread_mutex_t *mutex) noexcept
-    int pthread_mutex_lock(pthread_mutex_t *mutex) noexcept
-    int pthread_mutex_unlock(pthread_mutex_t *mutex) noexcept
-
 cdef extern from *:
     """
     #include <stdint.h>
@@ -63,19 +50,6 @@ cdef extern from *:
     #define FRN_IS_DEBUG 1
     #else
     #define FRN_IS_DEBUG 0
-    #endif
-
-    /* The end of a piece that is larger than what was asked for is as foreign as what lies beyond. */
-    #ifndef __has_feature
-    #define __has_feature(name) 0
-    #endif
-    #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-    #include <sanitizer/asan_interface.h>
-    #define frn_forbid(memory, nbytes) ASAN_POISON_MEMORY_REGION(memory, nbytes)
-    #define frn_allow(memory, nbytes) ASAN_UNPOISON_MEMORY_REGION(memory, nbytes)
-    #else
-    #define frn_forbid(memory, nbytes) ((void)(memory), (void)(nbytes))
-    #define frn_allow(memory, nbytes) ((void)(memory), (void)(nbytes))
     #endif
 
     static int64_t frn_now_ns(void) {
@@ -96,8 +70,6 @@ cdef extern from *:
     bint FRN_IS_DEBUG
     long long frn_now_ns() noexcept nogil
     int frn_time_to_look(long long patience) noexcept nogil
-    void frn_forbid(void *memory, size_t nbytes) noexcept nogil
-    void frn_allow(void *memory, size_t nbytes) noexcept nogil
 
 
 # Dispatch
@@ -369,177 +341,3 @@ def time_regions(size_t n_regions, size_t n_tasks, int n_threads):
             parallel(_probe_task, &probe, n_tasks, n_threads)
         start = frn_now_ns() - start
     return start / <double>n_regions if n_regions else 0.0
-
-
-# Memory
-
-cdef enum:
-    ALIGNMENT = 64  # a cache line, and the widest vector
-    WINDOW = 64  # takes after which the peak is forgotten, twice over
-
-
-@cython.final
-@cython.no_gc
-cdef class FreeList:
-    """Memory that comes back: blocks taken from it return to it when they die.
-
-    Fresh memory costs a page fault for every 4 KiB, so what a training step used is kept for the
-    next. It keeps no more than was lately in use at one time. Any thread may take, and blocks may die
-    in any thread. A copy, and what is unpickled, is a new, empty list.
-    """
-
-    def __cinit__(self):
-        pthread_mutex_init(&self.lock, NULL)
-
-    def __dealloc__(self):
-        # Blocks hold their list, so none lives here.
-        self.clear()
-        pthread_mutex_destroy(&self.lock)
-
-    def __reduce__(self):
-        return FreeList, ()
-
-    cpdef Block take(self, size_t nbytes):
-        """A block of at least `nbytes` bytes, whose contents are undefined.
-
-        Raises
-        ------
-        MemoryError
-            If there is not that much memory.
-        """
-        if nbytes > SIZE_MAX // 4:
-            raise MemoryError(f"expected to get {nbytes} bytes of memory, more than there can be")
-        cdef size_t grain = ALIGNMENT
-        while grain < nbytes // 16:
-            grain *= 2
-        # Sizes at most an eighth apart share pieces: batches are rarely of quite the same length.
-        cdef size_t capacity = max((nbytes + grain - 1) // grain * grain, <size_t>ALIGNMENT)
-        cdef Block block = Block.__new__(Block)  # before the lock: making objects may collect others
-        cdef void *memory = self._reuse(&capacity)
-        if memory == NULL and posix_memalign(&memory, ALIGNMENT, capacity):
-            self.clear()
-            if posix_memalign(&memory, ALIGNMENT, capacity):
-                pthread_mutex_lock(&self.lock)
-                self.in_use -= capacity
-                pthread_mutex_unlock(&self.lock)
-                raise MemoryError(f"expected to get {nbytes} bytes of memory, which are not there")
-        frn_allow(memory, capacity)
-        if FRN_IS_DEBUG:
-            memset(memory, 0xFF, capacity)  # NaN in every dtype
-        frn_forbid(<char *>memory + nbytes, capacity - nbytes)
-        block.owner = self
-        block.ptr = <char *>memory
-        block.nbytes = nbytes
-        block.capacity = capacity
-        return block
-
-    cdef char *_reuse(self, size_t *nbytes) noexcept nogil:
-        """The smallest kept piece that fits, its size put in `nbytes`, or NULL; counts the take."""
-        cdef int i, best = -1
-        cdef char *memory = NULL
-        pthread_mutex_lock(&self.lock)
-        for i in range(self.n_pieces):
-            if (
-                nbytes[0] <= self.pieces[i].nbytes <= 2 * nbytes[0]
-                and (best < 0 or self.pieces[i].nbytes < self.pieces[best].nbytes)
-            ):
-                best = i
-        if best >= 0:
-            memory = self.pieces[best].memory
-            nbytes[0] = self.pieces[best].nbytes
-            self.retained -= nbytes[0]
-            self.n_pieces -= 1
-            self.pieces[best] = self.pieces[self.n_pieces]
-        self.in_use += nbytes[0]
-        self.clock += 1
-        if self.clock % WINDOW == 0:
-            self.peak_before = self.peak
-            self.peak = 0
-        self.peak = max(self.peak, self.in_use)
-        pthread_mutex_unlock(&self.lock)
-        return memory
-
-    cdef void _give(self, char *memory, size_t nbytes) noexcept nogil:
-        frn_forbid(memory, nbytes)
-        pthread_mutex_lock(&self.lock)
-        self.in_use -= nbytes
-        if self.n_pieces == MOST_PIECES:
-            self._drop(self._oldest())
-        self.pieces[self.n_pieces] = Piece(memory, nbytes, self.clock)
-        self.n_pieces += 1
-        self.retained += nbytes
-        while self.n_pieces and self.in_use + self.retained > max(self.peak, self.peak_before):
-            self._drop(self._oldest())
-        pthread_mutex_unlock(&self.lock)
-
-    cdef int _oldest(self) noexcept nogil:
-        cdef int i, oldest = 0
-        for i in range(1, self.n_pieces):
-            if self.pieces[i].given_at < self.pieces[oldest].given_at:
-                oldest = i
-        return oldest
-
-    cdef void _drop(self, int index) noexcept nogil:
-        frn_allow(self.pieces[index].memory, self.pieces[index].nbytes)
-        free(self.pieces[index].memory)
-        self.retained -= self.pieces[index].nbytes
-        self.n_pieces -= 1
-        self.pieces[index] = self.pieces[self.n_pieces]
-
-    def clear(self):
-        """Give all that is kept, and not in use, back to the system."""
-        pthread_mutex_lock(&self.lock)
-        while self.n_pieces:
-            self._drop(self.n_pieces - 1)
-        pthread_mutex_unlock(&self.lock)
-
-    @property
-    def nbytes_in_use(self):
-        """Bytes in blocks that live."""
-        return self.in_use
-
-    @property
-    def nbytes_retained(self):
-        """Bytes kept for blocks to come."""
-        return self.retained
-
-
-@cython.final
-@cython.no_gc
-cdef class Block:
-    """Bytes from a `FreeList`, aligned to 64, writable through the buffer protocol."""
-
-    def __init__(self):
-        raise TypeError("a Block comes from FreeList.take")
-
-    def __dealloc__(self):
-        if self.ptr != NULL:
-            self.owner._give(self.ptr, self.capacity)
-
-    def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.ptr, <Py_ssize_t>self.nbytes, 0, flags)
-
-
-def empty(FreeList freelist not None, shape, dtype):
-    """An uninitialized array, C-ordered, in memory of `freelist`, which it goes back to with the array.
-
-    Parameters
-    ----------
-    freelist : FreeList
-    shape : sequence of int
-    dtype : dtype
-
-    Raises
-    ------
-    MemoryError
-        If there is not that much memory, also where its number of bytes has no name in C.
-    """
-    dtype = np.dtype(dtype)
-    nbytes = dtype.itemsize
-    for n in shape:
-        if n < 0:
-            raise ValueError(f"shape: expected no negative size, got {tuple(shape)}")
-        nbytes *= n
-    if nbytes > SIZE_MAX // 4:
-        raise MemoryError(f"expected to get {nbytes} bytes of memory, more than there can be")
-    return np.ndarray(shape, dtype, freelist.take(nbytes))

@@ -7,7 +7,8 @@ from libc.limits cimport INT_MAX
 from libc.string cimport memcpy, memset
 
 from fastrnn._kernels cimport FRN_SLOTS
-from fastrnn._native cimport Block, check_signals, gemm_is_blas, hash_bytes, kernels, num_threads, parallel
+from fastrnn._memory cimport Block, FreeList
+from fastrnn._native cimport check_signals, gemm_is_blas, hash_bytes, kernels, num_threads, parallel
 
 
 cdef enum:

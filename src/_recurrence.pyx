@@ -5,7 +5,8 @@ alone. How the sequences are split shows in no bit of the result.
 """
 
 from fastrnn._kernels cimport frn_kernels, frn_pass
-from fastrnn._native cimport Block, check_signals, parallel
+from fastrnn._memory cimport Block
+from fastrnn._native cimport check_signals, parallel
 from fastrnn._products cimport threads_for
 from fastrnn._walk cimport Walk, take
 

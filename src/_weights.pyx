@@ -9,6 +9,7 @@ from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
 from fastrnn._kernels cimport FRN_SLOTS, frn_axis
+from fastrnn._memory cimport FreeList
 from fastrnn._native cimport hash_bytes, kernels as kernels_of
 from fastrnn._products cimport as_matrix, blas_engine, pack, simple_axis
 

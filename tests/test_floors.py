@@ -16,7 +16,7 @@ SOURCES = ROOT / "src"
 
 # From the ground up. A module may import modules of lower floors, and none of its own.
 FLOORS = [
-    ["_native"],
+    ["_memory", "_native"],
     ["_blas"],
     ["_products"],
     ["_elementwise", "_weights"],

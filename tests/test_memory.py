@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import _native
-from fastrnn._native import Block, FreeList, empty
+from fastrnn._memory import Block, FreeList, empty
 
 
 def address(block: Block) -> int:
