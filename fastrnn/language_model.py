@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastrnn import files, metrics
+from fastrnn import files
 from fastrnn.checks import (
     check_bool,
     check_dtype,
-    check_int,
     check_option,
     check_positive_int,
     check_probability,
     check_random_state,
     check_real,
-    describe,
 )
-from fastrnn.estimator import Parameterized
 from fastrnn.files import FormatError
-from fastrnn.language_network import Network, load_layers, make_layers
-from fastrnn.language_text import log_prob_of_many, log_prob_of_one, one_stream, write
+from fastrnn.language_network import Network, layer_specs, load_layers, make_layers
+from fastrnn.language_text import Text, TextMethods, one_stream
 from fastrnn.minibatches import Streams
 from fastrnn.plan import Plan
-from fastrnn.sampling import Sampler
 from fastrnn.text import LEVELS, Vocabulary, as_documents
 from fastrnn.training import Training
 
 __all__ = ["LanguageModel"]
-
-Array = NDArray[Any]
-Text = str | Sequence[str]
 
 CELLS = ("lstm", "gru", "rnn")
 STREAMS = 20  # batch_size="auto"
@@ -50,7 +42,7 @@ FREE = ("max_iter", "callbacks", "checkpoint", "checkpoint_interval", "n_threads
 
 
 @files.register
-class LanguageModel(Parameterized):
+class LanguageModel(TextMethods):
     """A recurrent language model of characters or words.
 
     The model reads a text token by token and gives, after each, the probability of the next:
@@ -169,8 +161,6 @@ class LanguageModel(Parameterized):
     'sat on the mat'
     """
 
-    vocabulary_: Vocabulary
-    layers_: dict[str, Any]
     history_: dict[str, list[float]]
     loss_curve_: list[float]
     best_loss_: float
@@ -309,7 +299,7 @@ class LanguageModel(Parameterized):
         before = dict(self.__dict__)
         if not warm:
             self.vocabulary_ = vocabulary
-            self.layers_ = make_layers(self._specs(len(vocabulary)), generator)
+            self.layers_ = make_layers(layer_specs(self.get_params(), len(vocabulary)), generator)
             self._record({}, math.inf, False)
             self._texts_end = False
         self._texts_end = self._texts_end or len(documents) > 1
@@ -398,35 +388,6 @@ class LanguageModel(Parameterized):
             )
         return Streams(ids, self.batch_size, self.tbptt_steps)
 
-    def _specs(self, n_tokens: int) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Class and configuration of each layer."""
-        dtype = np.dtype(self.dtype or np.float32).name
-        own: dict[str, dict[str, Any]] = {
-            "lstm": {"forget_bias": 1.0},
-            "gru": {"reset_after": self.reset_after},
-            "rnn": {"nonlinearity": self.nonlinearity},
-        }
-        recurrent = {
-            "input_size": int(self.embedding_dim),
-            "hidden_size": int(self.hidden_size),
-            "num_layers": int(self.num_layers),
-            "dropout": float(self.dropout),
-            "recurrent_dropout": float(self.recurrent_dropout),
-            "dtype": dtype,
-            **own[self.cell],
-        }
-        embedding = {
-            "num_embeddings": n_tokens, "embedding_dim": int(self.embedding_dim), "dtype": dtype,
-        }  # fmt: skip
-        output = {
-            "in_features": int(self.hidden_size), "out_features": n_tokens, "dtype": dtype,
-        }  # fmt: skip
-        return {
-            "embedding": ("Embedding", embedding),
-            "rnn": (self.cell.upper(), recurrent),
-            "output": ("Linear", output),
-        }
-
     def _identity(self, batches: Streams, validation: Streams | None) -> dict[str, Any]:
         """What a checkpoint must agree with."""
         free = {*FREE, "learning_rate"} if callable(self.learning_rate) else FREE
@@ -435,127 +396,6 @@ class LanguageModel(Parameterized):
         parts["eval_text"] = None if validation is None else validation.digest()
         parts["vocabulary"] = hashlib.sha256(repr(self.vocabulary_.tokens).encode()).hexdigest()
         return parts
-
-    # Probabilities
-
-    def log_prob(self, text: Text) -> Any:
-        """The logarithm of each token's probability, given the tokens before it.
-
-        Parameters
-        ----------
-        text : str or list of str
-            One text or several, each read from its own beginning.
-
-        Returns
-        -------
-        array of float64, shape (n,), or list of such arrays
-            In nats, one for each token of a text; for an unknown token that of the unknown symbol.
-        """
-        self._check_fitted("layers_")
-        documents = as_documents("text", text)
-        if isinstance(text, str):
-            return log_prob_of_one(self.layers_, self.vocabulary_, text)
-        return log_prob_of_many(self.layers_, self.vocabulary_, documents)
-
-    def score(self, text: Text) -> float:
-        """The mean log-probability per token, in nats; higher is better.
-
-        Parameters
-        ----------
-        text : str or list of str
-            One text or several; the mean is over the tokens of all.
-
-        Raises
-        ------
-        ValueError
-            If there is no token.
-        """
-        found = self.log_prob(text)
-        values = found if isinstance(text, str) else np.concatenate([np.zeros(0), *found])
-        if not len(values):
-            raise ValueError("text: expected at least one token, got none")
-        return float(np.mean(values))
-
-    def perplexity(self, text: Text) -> Any:
-        """exp(-mean log-probability per token): how many equally likely tokens it is like.
-
-        Parameters
-        ----------
-        text : str or list of str
-            One text, whose state is carried from its first token to its last, or several, each from
-            its own beginning.
-
-        Returns
-        -------
-        float, or array of float64, shape (n_texts,)
-            exp(-score) of a text, or of each.
-
-        Raises
-        ------
-        ValueError
-            If a text has no token.
-        """
-        if isinstance(text, str):
-            return metrics.perplexity(-self.score(text))
-        found = self.log_prob(text)
-        for i, values in enumerate(found):
-            if not len(values):
-                raise ValueError(f"text[{i}]: expected at least one token, got none")
-        return np.array([metrics.perplexity(-values) for values in found])
-
-    # Generation
-
-    def generate(
-        self,
-        n: int = 200,
-        prompt: str = "",
-        *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: Any = None,
-        stop: str | Sequence[str] | None = None,
-        stream: bool = False,
-    ) -> Any:
-        """Write text, token by token, each drawn from the model's probabilities.
-
-        Parameters
-        ----------
-        n : int, default 200
-            Tokens to write, at most.
-        prompt : str, default ""
-            What the text begins with; it is read, not repeated.
-        temperature : float, default 1.0
-            Logits are divided by it: below 1 likely tokens become likelier. 0 always takes the most
-            likely token.
-        top_k : int, optional
-            Draw from the k most likely tokens alone.
-        top_p : float, optional
-            Draw from the most likely tokens that have at least this probability together.
-        seed : int, numpy.random.Generator or None
-            The same seed gives the same text.
-        stop : str or list of str, optional
-            Stop when the text written ends with this, or one of these; it is part of the result.
-        stream : bool, default False
-            Give an iterator over pieces of the text, each as soon as it is drawn.
-
-        Returns
-        -------
-        str, or iterator of str
-            The text without the prompt. The unknown symbol is never drawn; the end of a text ends
-            it, if the model was fitted to a list of texts, and is else never drawn either.
-        """
-        self._check_fitted("layers_")
-        if not isinstance(prompt, str):
-            raise TypeError(f"prompt: expected str, got {describe(prompt)}")
-        stops = () if stop is None else tuple(as_documents("stop", stop))
-        if "" in stops:
-            raise ValueError("stop: expected text of at least one character, got ''")
-        forbidden = [Vocabulary.UNKNOWN] + [Vocabulary.BOUNDARY] * (not self._texts_end)
-        sampler = Sampler(temperature, top_k, top_p, check_random_state("seed", seed), forbidden)
-        n = check_int("n", n, 0)
-        pieces = write(self.layers_, self.vocabulary_, n, prompt, sampler, stops)
-        return pieces if stream else "".join(pieces)
 
     # Files
 

@@ -12,7 +12,7 @@ from fastrnn.files import FormatError, build
 from fastrnn.minibatches import Batch
 from fastrnn.modules import Dropout
 
-__all__ = ["Network", "load_layers", "make_layers"]
+__all__ = ["Network", "layer_specs", "load_layers", "make_layers"]
 
 Spec = tuple[str, dict[str, Any]]
 
@@ -65,6 +65,40 @@ class Network:
         y, state = self.rnn(self.embedding(batch.inputs), state=state)
         loss, _ = losses.linear_cross_entropy(self.output, y, batch.targets, gradient=False)
         return float(loss), float(np.size(batch.targets)), state
+
+
+def layer_specs(parameters: Mapping[str, Any], n_tokens: int) -> dict[str, Spec]:
+    """Class and configuration of each layer, from a `LanguageModel`'s parameters."""
+    dtype = np.dtype(parameters["dtype"] or np.float32).name
+    own: dict[str, dict[str, Any]] = {
+        "lstm": {"forget_bias": 1.0},
+        "gru": {"reset_after": parameters["reset_after"]},
+        "rnn": {"nonlinearity": parameters["nonlinearity"]},
+    }
+    recurrent = {
+        "input_size": int(parameters["embedding_dim"]),
+        "hidden_size": int(parameters["hidden_size"]),
+        "num_layers": int(parameters["num_layers"]),
+        "dropout": float(parameters["dropout"]),
+        "recurrent_dropout": float(parameters["recurrent_dropout"]),
+        "dtype": dtype,
+        **own[parameters["cell"]],
+    }
+    embedding = {
+        "num_embeddings": n_tokens,
+        "embedding_dim": recurrent["input_size"],
+        "dtype": dtype,
+    }
+    output = {
+        "in_features": recurrent["hidden_size"],
+        "out_features": n_tokens,
+        "dtype": dtype,
+    }
+    return {
+        "embedding": ("Embedding", embedding),
+        "rnn": (parameters["cell"].upper(), recurrent),
+        "output": ("Linear", output),
+    }
 
 
 def make_layers(specs: Mapping[str, Spec], generator: np.random.Generator) -> dict[str, Any]:

@@ -23,10 +23,12 @@ import numpy as np
 
 from fastrnn import optim
 from fastrnn.checkpoint import Path, check_like, copy_into, read_checkpoint, write_checkpoint
+from fastrnn.mask_numbers import mask_numbers, set_mask_numbers
 from fastrnn.minibatches import Batch, Batches
 from fastrnn.plan import History, Plan, TrainingState
 from fastrnn.progress import Progress
 from fastrnn.schedules import learning_rate
+from fastrnn.solvers import add_penalty, make_optimizer
 from fastrnn.tensorfile import FormatError
 from fastrnn.thread_count import threads
 
@@ -181,7 +183,7 @@ class Training:
         self.generator, self.validation = generator, validation
         self.identity, self.model = dict(identity or {}), model
         self.layers = list(learner.layers)
-        self.optimizer = _optimizer(plan, self.layers)
+        self.optimizer = make_optimizer(plan, self.layers)
         self.progress = Progress(plan.verbose, plan.max_iter)
         self.epoch = 0  # complete ones
         self.order: Any = None  # of the current epoch; None while it is not drawn
@@ -272,14 +274,13 @@ class Training:
         """One update; on any exception everything is as before it, or `torn` is set."""
         begun = time.perf_counter()
         batch = self.batches.batch(self.order, self.position)
-        masks = [_masks(layer) for layer in self.layers]
+        masks = [mask_numbers(layer) for layer in self.layers]
         try:
             for layer in self.layers:
                 layer.zero_grad()
             state = None if batch.fresh else self.carried
             loss, weight, carried = self.learner.learn(batch, state)
-            if self.plan.alpha and self.plan.solver != "adamw":
-                _add_penalty(self.layers, self.plan.alpha)
+            add_penalty(self.plan, self.layers)
             limit = math.inf if self.plan.max_grad_norm is None else self.plan.max_grad_norm
             norm = float(optim.clip_grad_norm(self.layers, limit))
             self._check_finite("loss", loss)
@@ -288,7 +289,7 @@ class Training:
             self.torn = True
         except BaseException:
             for layer, numbers in zip(self.layers, masks, strict=True):
-                _set_masks(layer, numbers)
+                set_mask_numbers(layer, numbers)
             raise
         self.optimizer.step()
         self.position += 1
@@ -385,7 +386,7 @@ class Training:
         return {
             "identity": self.identity,
             "params": [dict(layer.params) for layer in self.layers],
-            "masks": [_masks(layer) for layer in self.layers],
+            "masks": [mask_numbers(layer) for layer in self.layers],
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.bit_generator.state,
             "epoch": self.epoch,
@@ -439,7 +440,7 @@ class Training:
             self.layers, found["params"], found["masks"], strict=True
         ):
             copy_into(params, layer.params)
-            _set_masks(layer, numbers)
+            set_mask_numbers(layer, numbers)
         self.optimizer.load_state_dict(found["optimizer"])
         copy_into(found["best"], self.best)
         self.sums = _Sums(**found["sums"])
@@ -461,49 +462,9 @@ class Training:
             raise FormatError(f"{where}.position: expected 0 to {steps}, got {position}")
 
 
-def _optimizer(plan: Plan, layers: Sequence[Any]) -> Any:
-    rate = plan.learning_rate_init
-    if plan.solver == "sgd":
-        return optim.SGD(layers, rate, momentum=plan.momentum)
-    if plan.solver == "adamw":
-        return optim.AdamW(layers, rate, weight_decay=plan.alpha)
-    kinds = {"adam": optim.Adam, "rmsprop": optim.RMSprop, "adagrad": optim.Adagrad}
-    return kinds[plan.solver](layers, rate)
-
-
-def _add_penalty(layers: Sequence[Any], alpha: float) -> None:
-    """Add the gradient of alpha/2 |W|^2 for every weight W; vectors (biases, gains) go free."""
-    for layer in layers:
-        for name, param in layer.params.items():
-            if param.ndim > 1:
-                layer.grads[name][...] += alpha * param
-
-
 def _length(values: Any) -> int:
     return len(values) if isinstance(values, list) else 0
 
 
 def _copy(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: np.array(array) for name, array in params.items()}
-
-
-# Dropout masks are a function of a layer's random_state and the number of the call; layers without
-# dropout count no calls, and a Sequential's are those of its layers.
-
-
-def _masks(layer: Any) -> list[int]:
-    """What decides the masks of a layer's next call."""
-    if hasattr(layer, "call_count"):
-        return [layer.random_state, layer.call_count]
-    return [number for part in getattr(layer, "layers", ()) for number in _masks(part)]
-
-
-def _set_masks(layer: Any, numbers: list[int]) -> None:
-    """Let a layer's next call drop what it would have dropped when `_masks` was asked."""
-    if hasattr(layer, "call_count"):
-        layer.random_state, layer.call_count = numbers
-        return
-    for part in getattr(layer, "layers", ()):
-        count = len(_masks(part))
-        _set_masks(part, numbers[:count])
-        numbers = numbers[count:]

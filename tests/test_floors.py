@@ -25,6 +25,7 @@ FLOORS = [
     ["checks", "estimator", "progress", "tensorfile"],
     [
         "locks",
+        "mask_numbers",
         "masks",
         "minibatches",
         "rows",
@@ -44,7 +45,8 @@ FLOORS = [
     ["recurrent"],
     ["layers", "modules", "sequential"],
     ["gradient_check", "gradient_flow", "losses", "optim", "metrics"],
-    ["language_network", "language_text", "training"],
+    ["language_network", "language_text", "solvers"],
+    ["training"],
     ["language_model"],
     ["__init__"],
     ["__main__"],
