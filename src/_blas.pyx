@@ -33,7 +33,7 @@ cdef void gemm(floating *a, int lda, floating *b, int ldb, floating *c, int ldc,
         dgemm(b"N", op, &n, &m, &k, &alpha, b, &ldb, a, &lda, &beta, c, &ldc)
 
 
-# Dimensions were checked against int where the weights were packed.
+# Dimensions were checked against int where the weights were packed, or their gradients came in.
 
 cdef void gemm_f32(int trans_a, size_t m, size_t n, size_t k, const void *a, size_t lda, const void *b, size_t ldb,
                    double beta, void *c, size_t ldc) noexcept nogil:

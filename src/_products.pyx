@@ -170,6 +170,14 @@ cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memo
     return 0
 
 
+cdef int check_blas(str name, Matrix m) except -1:
+    """Refuse a weight, or its gradient, whose dimensions do not fit the integers of BLAS."""
+    if m.rows > INT_MAX or m.columns > INT_MAX:
+        raise ValueError(
+            f"{name}: expected dimensions below 2**31 for the BLAS engine, got ({m.rows}, {m.columns})")
+    return 0
+
+
 # ---- what Python calls ----
 
 @cython.final
@@ -207,6 +215,8 @@ cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
     """The weight (M, D) packed for x W' (inner dimension D) or, transposed, for dy W (inner M)."""
     cdef const frn_kernels *table = kernels(w.itemsize)
     cdef const frn_blas *blas = blas_engine(w.itemsize)
+    if blas != NULL:
+        check_blas("weight", w)
     cdef Matrix b
     cdef size_t row_bytes = w.columns * w.itemsize, i
     cdef uint64_t hash = transposed
@@ -223,8 +233,6 @@ cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
         held = snapshots.backward if transposed else snapshots.forward
         if held is not None and held.hash == hash and held.kernels == table and held.blas == blas:
             return held
-    if blas != NULL and (w.rows > INT_MAX or w.columns > INT_MAX or w.lead > INT_MAX):
-        raise ValueError(f"weight: expected dimensions below 2**31 for the BLAS engine, got ({w.rows}, {w.columns})")
     cdef frn_axis rows = simple_axis(w.rows, w.lead), columns = simple_axis(w.columns, 1)
     cdef frn_axis *k = &rows if transposed else &columns
     cdef frn_axis *units = &columns if transposed else &rows
@@ -279,11 +287,29 @@ def linear_backward(dy, weight, snapshots, out):
     _multiply(as_matrix(dy, "dy"), as_matrix(out, "out", True), _pack(snapshots, w, None, True))
 
 
+cdef Block gather(Matrix *m):
+    """Let `m` be a copy of itself whose rows lie one directly after the other."""
+    cdef size_t row_bytes = m.columns * m.itemsize, i
+    cdef Block copy = _memory.take(m.rows * row_bytes)
+    for i in range(m.rows):
+        memcpy(copy.ptr + i * row_bytes, m.data + <ptrdiff_t>i * m.lead * m.itemsize, row_bytes)
+    m.data = copy.ptr
+    m.lead = m.columns
+    return copy
+
+
 def accumulate(dy, x, dweight, dbias):
     """dweight += dy' x and dbias += the sum of dy's rows; dy (rows, M), x (rows, D), dweight (M, D)."""
     cdef Matrix d = as_matrix(dy, "dy"), a = as_matrix(x, "x"), dw = as_matrix(dweight, "dweight", True), db
     cdef frn_outer p
     memset(&p, 0, sizeof(p))
+    p.blas = blas_engine(d.itemsize)
+    cdef Block gathered
+    if p.blas != NULL:
+        check_blas("dweight", dw)
+        # To BLAS rows lie in order and apart; those of dy[::-1] or of a broadcast row do not.
+        if d.rows > 1 and not <ptrdiff_t>d.columns <= d.lead <= INT_MAX:
+            gathered = gather(&d)
     cdef Block pointers = _memory.take(a.rows * sizeof(void *))
     cdef void **at = <void **>pointers.ptr
     cdef size_t i
@@ -300,5 +326,4 @@ def accumulate(dy, x, dweight, dbias):
     if dbias is not None:
         db = as_matrix(dbias, "dbias", True)
         p.db = db.data
-    p.blas = blas_engine(d.itemsize)
     run_outer(kernels(d.itemsize), &p, _memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,48 @@ def test_rows_may_lie_anywhere() -> None:
     np.testing.assert_allclose(out[:, 2:7], wide[::-2, 3:9] @ w.T, rtol=1e-13, atol=1e-13)
     assert not out[:, :2].any()
     assert not out[:, 7:].any()
+    for dy in (wide[::-2, 3:8], wide[::2, 3:8], np.broadcast_to(wide[0, :5], (20, 5))):
+        for x in (wide[::-2, 3:9], np.broadcast_to(wide[0, :6], (20, 6))):
+            dw, db = np.zeros((5, 6)), np.zeros(5)
+            products.accumulate(dy, x, dw, db)
+            np.testing.assert_allclose(dw, dy.T @ x, rtol=1e-13, atol=1e-13)
+            np.testing.assert_allclose(db, dy.sum(0), rtol=1e-13, atol=1e-13)
+
+
+def shaped(*shape: int) -> np.ndarray:
+    """An array of that shape without its memory: for dimensions that are refused unread."""
+    return np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), shape, (4 * shape[-1], 4))
+
+
+def test_blas_is_given_no_dimension_above_its_integers() -> None:
+    n = 2**31
+    small, wide, tall = shaped(1, 1), shaped(1, n), shaped(n, 1)
+    _native.set_gemm("blas")
+    try:
+        for what, call in (
+            (f"weight: .*, got ({n}, 1)", lambda: products.linear(small, tall, out=wide)),
+            (f"weight: .*, got (1, {n})", lambda: products.linear_backward(small, wide, out=wide)),
+            (f"dweight: .*, got ({n}, 1)", lambda: products.accumulate(wide, small, tall)),
+            (f"dweight: .*, got (1, {n})", lambda: products.accumulate(small, wide, wide)),
+        ):
+            with pytest.raises(ValueError, match=what.replace("(", r"\(").replace(")", r"\)")):
+                call()
+    finally:
+        _native.set_gemm(None)
+
+
+def test_blas_adds_rows_that_lie_further_apart_than_its_integers(tmp_path: Path) -> None:
+    # Of a file with a hole, two rows 8 GiB apart take two pages.
+    hole = np.memmap(tmp_path / "hole", np.float32, "w+", shape=(2**31 + 4,))
+    far = np.lib.stride_tricks.as_strided(hole, (2, 3), (2**33, 4))
+    far[...] = [[1, 2, 3], [4, 5, 6]]
+    dw = np.zeros((3, 2), np.float32)
+    _native.set_gemm("blas")
+    try:
+        products.accumulate(far, np.eye(2, dtype=np.float32), dw)
+    finally:
+        _native.set_gemm(None)
+    np.testing.assert_array_equal(dw, far.T)
 
 
 @pytest.mark.usefixtures("engine")
