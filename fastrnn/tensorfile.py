@@ -69,7 +69,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     The bytes go to a new file in the same folder, reach the disk (fsync), and are renamed over
     `path`: a reader sees the old file or the whole new one, also after a crash. On an error, or
-    Ctrl-C, the new file is removed and the old one stays.
+    Ctrl-C, the new file is removed and the old one stays. Errors name `path`.
     """
     target = os.path.realpath(path)  # a link stays a link: what it points to is replaced
     folder, base = os.path.split(target)
@@ -80,9 +80,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            # The caller knows no other name; OSError makes the class that belongs to the number.
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     # The rename itself is only durable once the folder is; not every system lets one open folders.
     with contextlib.suppress(OSError):

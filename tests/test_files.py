@@ -138,6 +138,29 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_an_error_names_the_path_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    layer = Linear(2, 2)
+    for path, kind in (
+        (os.path.join("none", "x"), FileNotFoundError),
+        (tmp_path / "none" / "x", FileNotFoundError),
+        (os.path.join("file", "x"), NotADirectoryError),
+        (folder, IsADirectoryError),
+    ):
+        with pytest.raises(kind) as caught:
+            layer.save(path)
+        assert caught.value.filename == str(path)
+        assert caught.value.filename2 is None
+        assert str(caught.value).endswith(f": {str(path)!r}")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert os.listdir(folder) == []
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_bytes(b"old")

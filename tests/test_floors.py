@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -146,6 +147,30 @@ print(sorted(new - set(sys.stdlib_module_names) - {"fastrnn", "numpy"}))
     # The compiled modules bring their runtime, cython_runtime and _cython_3_1_0 or the like.
     foreign = [name for name in ast.literal_eval(done.stdout) if "cython" not in name]
     assert foreign == []
+
+
+def test_the_packed_engine_never_loads_scipy() -> None:
+    code = """
+import os, sys
+import numpy as np
+import fastrnn
+tasks = os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ["the main one"]
+assert len(tasks) == 1, "a thread has started"
+for layer in (fastrnn.GRU(3, 4), fastrnn.Linear(3, 4)):
+    y, *_, backward = layer.forward(np.ones((2, 5, 3)))
+    backward(np.ones_like(y))
+    layer(np.ones((2, 5, 3)))
+assert fastrnn.get_gemm() == "packed"
+assert not [name for name in sys.modules if name.partition(".")[0] == "scipy"], "scipy is loaded"
+"""
+    # NumPy's BLAS would start threads of its own at import.
+    environment = {**os.environ, "FASTRNN_GEMM": "packed"}
+    environment |= dict.fromkeys(
+        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.glob("*.pyx")), ids=lambda path: path.stem)
