@@ -164,10 +164,8 @@ assert fastrnn.get_gemm() == "packed"
 assert not [name for name in sys.modules if name.partition(".")[0] == "scipy"], "scipy is loaded"
 """
     # NumPy's BLAS would start threads of its own at import.
-    environment = {**os.environ, "FASTRNN_GEMM": "packed"}
-    environment |= dict.fromkeys(
-        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
-    )
+    single = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {**os.environ, "FASTRNN_GEMM": "packed", **dict.fromkeys(single, "1")}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
