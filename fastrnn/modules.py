@@ -32,7 +32,15 @@ from fastrnn.checks import (
 )
 from fastrnn.files import Shape, register
 from fastrnn.locks import Lock
-from fastrnn.parameters import Backward, Layer, beside, flatten, flatten_indices, to_host
+from fastrnn.parameters import (
+    Backward,
+    Layer,
+    as_items,
+    beside,
+    flatten,
+    flatten_indices,
+    to_host,
+)
 
 __all__ = ["Dropout", "Embedding", "LayerNorm", "Linear"]
 
@@ -304,10 +312,23 @@ class Dropout(Layer):
         yield from ()
 
     def __call__(self, x: Any) -> Any:
-        """`x` itself, in the layer's dtype: nothing is dropped outside training."""
-        if isinstance(x, (list, tuple)):
-            return [as_real_array(f"x[{i}]", item, self.dtype) for i, item in enumerate(x)]
-        return as_real_array("x", x, self.dtype)
+        """`x` itself, in the layer's dtype: nothing is dropped outside training.
+
+        Parameters
+        ----------
+        x : array (N, T, D) or (..., D), or list of arrays (T_i, D)
+
+        Returns
+        -------
+        array or list of arrays
+            In x's form; without a dtype of the layer's own, a list's arrays have the first one's.
+        """
+        if not isinstance(x, (list, tuple)):
+            return as_real_array("x", x, self.dtype)
+        if not x:
+            return []
+        first = as_real_array("x[0]", x[0], self.dtype, ndim=2, axes="(T, D)")
+        return as_items("x", x, int(first.shape[1]), first.dtype)
 
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """`x` with elements dropped, and ``backward(dy) -> dx``.

@@ -209,15 +209,7 @@ def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Fo
     """
     tail: tuple[int, ...] = () if width is None else (width,)
     if isinstance(x, (list, tuple)) and not (width is None and x and np.ndim(x[0]) == 0):
-        axes = "(T,)" if width is None else "(T, D)"
-        items = [
-            as_real_array(f"{name}[{i}]", item, dtype, ndim=1 + len(tail), axes=axes)
-            for i, item in enumerate(x)
-        ]
-        for i, item in enumerate(items):
-            if item.shape[1:] != tail:
-                wanted = f"(T, {width})"
-                raise ValueError(f"{name}[{i}]: expected shape {wanted}, got {tuple(item.shape)}")
+        items = as_items(name, x, width, dtype)
         if not items:
             return np.empty((0, *tail), dtype or np.float32), Form(None, [])
         return join(items), Form(None, [int(item.shape[0]) for item in items])
@@ -227,6 +219,21 @@ def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Fo
         raise ValueError(f"{name}: expected shape (..., {width}), got {shape}")
     form = Form(shape[:-1] if width is not None else shape, None)
     return namespace(x).reshape(x, (math.prod(form.shape or ()), *tail)), form
+
+
+def as_items(name: str, x: Sequence[Any], width: int | None, dtype: Any) -> list[Array]:
+    """The arrays (T_i, width) of a list, or (T_i,) without `width`, each in the dtype."""
+    tail: tuple[int, ...] = () if width is None else (width,)
+    axes = "(T,)" if width is None else "(T, D)"
+    items = [
+        as_real_array(f"{name}[{i}]", item, dtype, ndim=1 + len(tail), axes=axes)
+        for i, item in enumerate(x)
+    ]
+    for i, item in enumerate(items):
+        if item.shape[1:] != tail:
+            wanted = f"(T, {width})"
+            raise ValueError(f"{name}[{i}]: expected shape {wanted}, got {tuple(item.shape)}")
+    return items
 
 
 def flatten_indices(name: str, x: Any) -> tuple[Array, Form]:

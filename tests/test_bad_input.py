@@ -209,7 +209,7 @@ MEANINGFUL = {
     "cross_entropy": {"eight dimensions"},
     "predictions": {"eight dimensions", "nested unevenly"},  # an array, a list of sequences
     "logits": {"eight dimensions", "nested unevenly"},
-    "Dropout x": {"eight dimensions", "nested unevenly"},
+    "Dropout x": {"eight dimensions"},
 }
 
 

@@ -381,6 +381,28 @@ def test_dropout_is_off_outside_training_and_keeps_the_dtype():
         Dropout(1)
 
 
+def test_dropout_takes_the_same_lists_in_training_and_outside():
+    layer = Dropout(0.5, random_state=1)
+    steps = np.ones((3, 2), np.float32)
+    for call in (layer, lambda x: layer.forward(x)[0]):
+        for bad, message in (
+            ([np.ones(3), np.ones(3)], "x[0]: expected 2 dimensions (T, D), got 1 with shape (3,)"),
+            ([1.0, 2.0], "x[0]: expected 2 dimensions (T, D), got 0"),
+            ([steps, np.ones(2)], "x[1]: expected 2 dimensions (T, D), got 1 with shape (2,)"),
+            ([steps, np.ones((1, 3))], "x[1]: expected shape (T, 2), got (1, 3)"),
+        ):
+            with raises(ValueError, message):
+                call(bad)
+        assert call([]) == []
+        y = call([steps, np.ones((1, 2))])
+        assert [(part.shape, part.dtype) for part in y] == [
+            ((3, 2), "float32"),
+            ((1, 2), "float32"),
+        ]
+    assert layer([steps])[0] is steps
+    assert layer.call_count == 2
+
+
 def test_dropout_seeds_and_configuration():
     generator = np.random.default_rng(4)
     assert (
