@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from copied_tree import CopiedTree
 
-ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ["elementwise", "memory", "native_against_twin", "products", "sequential", "streams"]
 
 
@@ -32,34 +31,12 @@ def test_kernels_under_sanitizers(tmp_path: Path) -> None:
         pytest.skip("only gcc's sanitizers are preloaded here")
     pytest.importorskip("Cython")
     preload = " ".join(runtime(compiler, name) for name in ("asan", "ubsan"))
-    for name in ("fastrnn", "src", "tests"):
-        ignore = shutil.ignore_patterns("*.so", "__pycache__")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
-    for name in ("setup.py", "pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, tmp_path)
-
-    def python(*arguments: str, **extra: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path), **extra},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-20_000:]
-        return done.stdout
-
-    switches = {"FASTRNN_DEBUG": "1", "FASTRNN_SANITIZE": "address,undefined"}
-    python("setup.py", "-q", "build_ext", "--inplace", **switches)
+    tree = CopiedTree(tmp_path)
+    tree.build(FASTRNN_DEBUG="1", FASTRNN_SANITIZE="address,undefined")
     watch = {
         "LD_PRELOAD": preload,
         # Python keeps memory until the end on purpose, and a refused allocation is a MemoryError.
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    where = python("-c", "import fastrnn._native as n; print(n.__file__)", **watch)
-    assert where.startswith(str(tmp_path))
-    modules = [f"tests/test_{name}.py" for name in KERNELS]
-    assert " passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", *modules, **watch)
+    tree.test(*KERNELS, **watch)
