@@ -71,7 +71,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     `path`: a reader sees the old file or the whole new one, also after a crash. On an error, or
     Ctrl-C, the new file is removed and the old one stays. Errors name `path`.
     """
-    target = os.path.realpath(path)  # a link stays a link: what it points to is replaced
+    target = os.path.realpath(path_name(path))  # a link stays a link: what it points to is replaced
     folder, base = os.path.split(target)
     temporary = os.path.join(folder, f".{base}.{secrets.token_hex(6)}")
     try:

@@ -476,3 +476,10 @@ def test_layers_of_users_cells_come_back_where_the_cell_is_registered(
     monkeypatch.delitem(files._classes, "SavedSineRNN")
     with pytest.raises(FormatError, match=r"type: expected one of .*LSTM.*, got 'SavedSineRNN'"):
         load(path)
+
+
+def test_a_path_may_be_bytes(tmp_path: Path) -> None:
+    layer = Linear(2, 3, random_state=0)
+    path = os.fsencode(tmp_path / "layer.safetensors")
+    layer.save(path)
+    np.testing.assert_array_equal(load(path).params["weight"], layer.params["weight"])
