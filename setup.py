@@ -99,6 +99,7 @@ EXTENSIONS = [
     extension("_weights"),
     extension("_walk"),
     extension("_recurrence"),
+    extension("_steps"),
     extension("_products"),
     extension("_elementwise"),
     extension("_blas"),

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _recurrence, _walk, _weights
+from fastrnn._steps import Steps
 from fastrnn.passes import Container, Pass, Weights
 
-__all__ = ["backward", "forward", "prepare", "trace_gates"]
+__all__ = ["Steps", "backward", "forward", "prepare", "steps", "trace_gates"]
 
 State = tuple[np.ndarray, ...]
 
@@ -43,6 +44,11 @@ def _walk_of(p: Pass, keep: bool) -> _walk.Walk:
 def prepare(weights: Weights) -> None:
     """Pack weights that will not change any more; calls then look for no changes."""
     _native(weights).freeze()
+
+
+def steps(weights: Sequence[Weights], state: State) -> Steps:
+    """Prepare layers of one direction for one step after another, from this state (L, N, units)."""
+    return Steps([_native(one) for one in weights], state)
 
 
 def forward(passes: Sequence[Pass], keep: bool) -> list[tuple[State, _walk.Walk | None]]:

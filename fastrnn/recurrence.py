@@ -15,9 +15,19 @@ from types import ModuleType
 import numpy as np
 
 from fastrnn import native, twin
+from fastrnn.native import Steps
 from fastrnn.passes import Container, Pass, Weights
 
-__all__ = ["Container", "Pass", "Weights", "engine_for", "prepare", "twin_only"]
+__all__ = [
+    "Container",
+    "Pass",
+    "Steps",
+    "Weights",
+    "engine_for",
+    "prepare",
+    "steps",
+    "twin_only",
+]
 
 _twin_only: ContextVar[bool] = ContextVar("fastrnn_twin_only", default=False)
 
@@ -43,3 +53,8 @@ def prepare(weights: Weights) -> None:
     """Pack weights that will not change any more, so that calls need not look for changes."""
     if engine_for(weights) is native:
         native.prepare(weights)
+
+
+def steps(weights: list[Weights], state: tuple[np.ndarray, ...]) -> Steps | None:
+    """Prepare layers of one direction for one step after another; None: the twin has no such."""
+    return native.steps(weights, state) if engine_for(weights[0]) is native else None

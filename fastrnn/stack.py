@@ -18,9 +18,9 @@ from fastrnn.batches import Batch, Container, columns
 from fastrnn.checks import Array
 from fastrnn.masks import keep_mask
 from fastrnn.passes import Pass, Weights
-from fastrnn.recurrence import engine_for
+from fastrnn.recurrence import Steps, engine_for, steps
 
-__all__ = ["Dropouts", "Saved", "Stack"]
+__all__ = ["Dropouts", "Saved", "Stack", "Steps"]
 
 States = tuple[Array, ...]
 """One array (L*dirs, N, S) for each of the cell's states."""
@@ -155,6 +155,11 @@ class Stack:
             first = saved.engine.backward(passes, saved.kept.pop(), dys, dstate, dx) + first
             dy = dx
         return dy, tuple(batch.xp.stack(parts, axis=0) for parts in zip(*first, strict=True))
+
+    def steps(self, states: States) -> Steps | None:
+        """Return what takes one step after another from these states, if the engine has such."""
+        first = [directions[0] for directions in self.weights]
+        return None if self.engine else steps(first, states)
 
     def trace(self, saved: Saved) -> dict[str, Container]:
         """Return every pass's values by name, layer and direction."""

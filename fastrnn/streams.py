@@ -11,7 +11,7 @@ import numpy as np
 from fastrnn.batches import Batch, read_array
 from fastrnn.checks import as_array, as_index_array, check_int, check_shape, describe
 from fastrnn.rows import Rows
-from fastrnn.stack import Stack
+from fastrnn.stack import Stack, Steps
 
 __all__ = ["Snapshot", "Stream"]
 
@@ -59,7 +59,8 @@ class Stream:
         self._snapshot = take_snapshot()
         self._batch_size = check_int("batch_size", batch_size, 0)
         self._batches: dict[int, Batch] = {}
-        self._state = self._initial(self._batch_size)
+        self._steps: Steps | None = None  # while it stands, the state is there
+        self._own_state = self._initial(self._batch_size)
 
     # --- serving ---------------------------------------------------------------------------------
 
@@ -78,15 +79,22 @@ class Stream:
         array (N, S)
             h after this step; ``out`` if it was given.
         """
+        if self._steps is None:
+            self._steps = self._snapshot.stack.steps(self._state)
+        if self._steps is not None:
+            y = self._steps.step(x_t, out)
+            if y is not None:
+                return y
         N, D, S = self._batch_size, self._input_size, self._output_size
         x = read_array("x_t", x_t, np, self._snapshot.dtype, (N, D), "(N, D)")
+        if out is not None:
+            self._check_out(out)
+        y = None if self._steps is None else self._steps.step(np.array(x, order="C"), None)
+        if y is None:
+            y = self._advance(x[:, None, :]).reshape(N, S)
         if out is None:
-            return self._advance(x[:, None, :]).reshape(N, S)
-        self._check_out(out)
-        if out.flags.c_contiguous and out.flags.aligned and not np.may_share_memory(out, x):
-            self._advance(x[:, None, :], out[:, None, :])
-        else:  # kernels write while they read
-            out[...] = self._advance(x[:, None, :])[:, 0, :]
+            return y
+        out[...] = y
         return out
 
     def push(self, chunk: Any) -> np.ndarray:
@@ -106,11 +114,22 @@ class Stream:
         x = read_array("chunk", chunk, np, self._snapshot.dtype, shape, "(N, t, D)")
         return self._advance(x)
 
-    def _advance(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-        stack, batch = self._snapshot.stack, self._batch(x.shape[1])
-        result: np.ndarray
-        result, self._state, _ = stack.forward(x, batch, self._state, y=y)
-        return result
+    def _advance(self, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray
+        batch = self._batch(x.shape[1])
+        y, self._state, _ = self._snapshot.stack.forward(x, batch, self._state)
+        return y
+
+    @property
+    def _state(self) -> tuple[np.ndarray, ...]:
+        """The state as arrays, taken back from where single steps keep it."""
+        if self._steps is not None:
+            self._own_state, self._steps = self._steps.state(), None
+        return self._own_state
+
+    @_state.setter
+    def _state(self, state: tuple[np.ndarray, ...]) -> None:
+        self._own_state, self._steps = state, None
 
     def _batch(self, T: int) -> Batch:
         batch = self._batches.get(T)
@@ -190,6 +209,7 @@ class Stream:
 
     def reload(self) -> None:
         """Take a new snapshot of the layer's parameters; the state stays."""
+        self._state = self._state  # steps have weights of their own
         self._snapshot = self._take_snapshot()
 
     def _resize(self, N: int) -> None:

@@ -22,7 +22,7 @@ FLOORS = [
     ["_products"],
     ["_elementwise", "_weights"],
     ["_walk"],
-    ["_recurrence"],
+    ["_recurrence", "_steps"],
     ["checks", "estimator", "progress", "tensorfile"],
     [
         "locks",
