@@ -49,7 +49,6 @@ cdef class Walk:
     def __init__(self, Weights weights not None, x, y, rows, tuple state, bint reverse, mask, bint keep):
         cdef const int64_t[::1] sizes = rows.sizes, base = rows.base
         cdef frn_pass *p = &self.p
-        cdef size_t i
         self.weights = weights
         self.rows = rows
         self.reverse = reverse
@@ -298,11 +297,11 @@ cdef class Walk:
 
     cdef int input_gradient(self, object dx, bint accumulate) except -1:
         cdef Block pointers = take(self.weights.memory, 2 * int(self.total) * sizeof(void *))
-        cdef Block where = self.pointers  # x is not read any more once its outer product is done
         cdef frn_rows rows
         cdef frn_product product
         cdef size_t i, width = self.p.lead * self.kernels.itemsize
         cdef void **d = <void **>pointers.ptr
+        # In the place of x's pointers, which nothing reads after the outer products.
         self.locate(dx, "dx", self.p.inputs, True, 0, &rows)
         for i in range(self.total):
             d[i] = self.z.ptr + i * width
