@@ -165,8 +165,6 @@ cdef extern from "kernels.h" nogil:
         size_t (*walk_bytes)(const frn_pass *p, size_t rows) noexcept nogil
         void (*forward)(const frn_pass *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
         void (*backward)(const frn_pass *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
-        void (*sigmoid)(size_t n, const void *x, void *out) noexcept nogil
-        void (*tanh)(size_t n, const void *x, void *out) noexcept nogil
         void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last) noexcept nogil
         void (*update)(const frn_update *u, size_t first, size_t last) noexcept nogil
         double (*sum_of_squares)(size_t n, const void *x) noexcept nogil

@@ -11,24 +11,6 @@
 #include "outer.h"
 #include "pack.h"
 
-static void sigmoid_rows(size_t n, const void *x, void *out)
-{
-    const real *from = x;
-    real *to = out;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vstore(to + i, vsigmoid(vload(from + i)));
-    if (i < n) vstore_n(to + i, n - i, vsigmoid(vload_n(from + i, n - i)));
-}
-
-static void tanh_rows(size_t n, const void *x, void *out)
-{
-    const real *from = x;
-    real *to = out;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vstore(to + i, vtanh(vload(from + i)));
-    if (i < n) vstore_n(to + i, n - i, vtanh(vload_n(from + i, n - i)));
-}
-
 #define STRING_(x)     #x
 #define STRING(x)      STRING_(x)
 #define GLUE_(a, b, c) a##_##b##_##c
@@ -53,8 +35,6 @@ const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
     .walk_bytes = walk_bytes,
     .forward = forward,
     .backward = backward,
-    .sigmoid = sigmoid_rows,
-    .tanh = tanh_rows,
     .cross_entropy = cross_entropy,
     .update = update,
     .sum_of_squares = sum_of_squares,

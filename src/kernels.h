@@ -225,10 +225,6 @@ typedef struct frn_kernels {
     void (*backward)(const frn_pass *p, size_t first, size_t last, size_t from, size_t to,
                      void *scratch);
 
-    /* Vector functions, for tests and for layers outside the recurrence */
-    void (*sigmoid)(size_t n, const void *x, void *out);
-    void (*tanh)(size_t n, const void *x, void *out);
-
     /* Rows or elements [first, last) */
     void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last);
     void (*update)(const frn_update *u, size_t first, size_t last);

@@ -150,25 +150,6 @@ static void check_outer(size_t rows, size_t n, size_t columns)
     release(NULL);
 }
 
-/* ---- functions over arrays ---- */
-
-static void check_functions(void)
-{
-    for (size_t n = 0; n <= 4 * LANES + 1; n++) {
-        const double *x = draw(n);
-        const real *from = matrix(x, 1, n, n);
-        real *s = fenced_reals(n), *t = fenced_reals(n);
-        describe("functions of %zu numbers", n);
-        kernels->sigmoid(n, from, s);
-        kernels->tanh(n, from, t);
-        for (size_t i = 0; i < n; i++) {
-            CHECK(fabs(s[i] - sigmoid(x[i])) <= tolerance, "sigmoid(%g) = %g", x[i], (double)s[i]);
-            CHECK(fabs(t[i] - tanh(x[i])) <= tolerance, "tanh(%g) = %g", x[i], (double)t[i]);
-        }
-        release(NULL);
-    }
-}
-
 /* ---- */
 
 static const char *const cell_name[FRN_CELLS] = {
@@ -227,7 +208,6 @@ int main(int argc, char **argv)
     signal(SIGSEGV, beyond);
     signal(SIGBUS, beyond);
 #endif
-    check_functions();
     for (size_t round = 0; round < rounds; round++) {
         seed_random(round);
         for (size_t rows = 0; rows <= 14; rows++)
