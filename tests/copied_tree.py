@@ -45,5 +45,7 @@ class CopiedTree:
         where = self.python("-c", "import fastrnn._native as n; print(n.__file__)", **extra)
         assert where.startswith(str(self.path))
         modules = [f"tests/test_{name}.py" for name in names]
-        report = self.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *modules, **extra)
+        # What a sanitizer says before it ends the process must not be lost with pytest's capture.
+        options = ("-q", "-p", "no:cacheprovider", "--capture=sys")
+        report = self.python("-m", "pytest", *options, *modules, **extra)
         assert " passed" in report
