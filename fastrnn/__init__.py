@@ -1,16 +1,20 @@
 """Recurrent neural networks for CPUs, trained and served with NumPy and SciPy alone."""
 
-from fastrnn import cells, losses, metrics, optim
+from typing import TYPE_CHECKING
+
 from fastrnn._native import get_gemm, isas, set_gemm
-from fastrnn.files import FormatError, load
-from fastrnn.gradient_check import gradient_check
-from fastrnn.gradient_flow import gradient_flow
-from fastrnn.language_model import LanguageModel
-from fastrnn.layers import GRU, LSTM, RNN, register_cell
-from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
-from fastrnn.optim import clip_grad_norm
-from fastrnn.sequential import Sequential
 from fastrnn.thread_count import get_num_threads, set_num_threads, threads
+
+if TYPE_CHECKING:
+    from fastrnn import cells, losses, metrics, optim
+    from fastrnn.files import FormatError, load
+    from fastrnn.finite_differences import gradient_check
+    from fastrnn.gradient_norms import gradient_flow
+    from fastrnn.language_model import LanguageModel
+    from fastrnn.layers import GRU, LSTM, RNN, register_cell
+    from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
+    from fastrnn.optim import clip_grad_norm
+    from fastrnn.sequential import Sequential
 
 __all__ = [
     "GRU",
@@ -41,3 +45,43 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# The imports above that only a type checker makes, made when a name is first asked for: a program
+# that serves one layer need not wait for estimators and training. No module has a function's name,
+# or importing the module would put it in the function's place.
+_MODULES = {
+    "GRU": "layers",
+    "LSTM": "layers",
+    "RNN": "layers",
+    "Dropout": "modules",
+    "Embedding": "modules",
+    "FormatError": "files",
+    "LanguageModel": "language_model",
+    "LayerNorm": "modules",
+    "Linear": "modules",
+    "Sequential": "sequential",
+    "cells": "cells",
+    "clip_grad_norm": "optim",
+    "gradient_check": "finite_differences",
+    "gradient_flow": "gradient_norms",
+    "load": "files",
+    "losses": "losses",
+    "metrics": "metrics",
+    "optim": "optim",
+    "register_cell": "layers",
+}
+
+if not TYPE_CHECKING:  # a checker that saw a __getattr__ would take any name for one of ours
+
+    def __getattr__(name):
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+        found = globals()[name] = module if name == _MODULES[name] else getattr(module, name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

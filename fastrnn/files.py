@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -111,7 +112,7 @@ def save(obj: Any, path: Path) -> None:
     """
     name = type(obj).__name__
     if _classes.get(name) is not type(obj):
-        raise TypeError(f"obj: expected one of {', '.join(sorted(_classes))}, got {name}")
+        raise TypeError(f"obj: expected one of {_listed()}, got {name}")
     remembered, tensors = obj.to_file()
     text, inner = flatten({"type": name, **remembered})
     if inner:
@@ -176,17 +177,32 @@ def load(path: Path) -> Any:
         raise FormatError(f"{where}: expected a description that fits, got: {error}") from error
 
 
+def _class_named(name: str) -> type[_Storable] | None:
+    """The registered class of a name; a public one's module may not have been imported yet."""
+    package = sys.modules[__package__]
+    if name not in _classes and name in package.__all__:
+        getattr(package, name)
+    return _classes.get(name)
+
+
+def _listed() -> str:
+    """The names of all classes on the list."""
+    for name in sys.modules[__package__].__all__:
+        _class_named(name)
+    return ", ".join(sorted(_classes))
+
+
 def is_registered(name: str) -> bool:
     """Whether a class of this name is on the list."""
-    return name in _classes
+    return _class_named(name) is not None
 
 
 def find(name: Any) -> Any:
     """The registered class of a name that a file gives; a FormatError if there is none."""
-    if not isinstance(name, str) or name not in _classes:
-        listed = ", ".join(sorted(_classes))
-        raise FormatError(f"type: expected one of {listed}, got {name!r:.80}")
-    return _classes[name]
+    cls = _class_named(name) if isinstance(name, str) else None
+    if cls is None:
+        raise FormatError(f"type: expected one of {_listed()}, got {name!r:.80}")
+    return cls
 
 
 def build(name: Any, config: Any, tensors: Mapping[str, Any] | None = None) -> Any:

@@ -19,12 +19,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from fastrnn import _native
 from fastrnn.checks import check_int
+
+Path = str | os.PathLike[str]
 
 MOST_THREADS = 2**31 - 1
 
@@ -130,19 +131,20 @@ def _from_environment() -> tuple[int, str]:
     return 0, ""
 
 
-def _read(path: Path) -> str:
+def _read(*path: Path) -> str:
     try:
-        return path.read_text()
+        with open(os.path.join(*path), encoding="utf-8") as file:
+            return file.read()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def _quota_of_group(folder: Path, version: int) -> float | None:
+def _quota_of_group(folder: str, version: int) -> float | None:
     """Processors' worth of time that one control group grants, or None where it sets no limit."""
     if version == 2:
-        fields = _read(folder / "cpu.max").split()
+        fields = _read(folder, "cpu.max").split()
     else:
-        fields = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        fields = [_read(folder, f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
     if len(fields) != 2:
         return None
     try:
@@ -152,7 +154,7 @@ def _quota_of_group(folder: Path, version: int) -> float | None:
     return quota / period if quota > 0 and period > 0 else None
 
 
-def cgroup_quota(process: Path = Path("/proc/self"), root: Path = Path("/")) -> float | None:
+def cgroup_quota(process: Path = "/proc/self", root: Path = "/") -> float | None:
     """Processors' worth of time that Linux's control groups grant this process.
 
     Reads both versions of control groups, and every group from the process's own up to where the
@@ -160,9 +162,9 @@ def cgroup_quota(process: Path = Path("/proc/self"), root: Path = Path("/")) -> 
 
     Parameters
     ----------
-    process : Path
+    process : str or path-like
         The folder of this process.
-    root : Path
+    root : str or path-like
         Where the paths in its ``mountinfo`` begin.
 
     Returns
@@ -171,7 +173,7 @@ def cgroup_quota(process: Path = Path("/proc/self"), root: Path = Path("/")) -> 
         For example 1.5; None where nothing sets a limit.
     """
     groups: dict[int, str] = {}
-    for line in _read(process / "cgroup").splitlines():
+    for line in _read(process, "cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
@@ -179,7 +181,7 @@ def cgroup_quota(process: Path = Path("/proc/self"), root: Path = Path("/")) -> 
         elif "cpu" in controllers.split(","):
             groups[1] = path
     quotas = []
-    for line in _read(process / "mountinfo").splitlines():
+    for line in _read(process, "mountinfo").splitlines():
         # id parent device root mount-point options optional... - type source super-options
         left, _, right = line.partition(" - ")
         fields, kind = left.split(), right.split()
@@ -188,17 +190,17 @@ def cgroup_quota(process: Path = Path("/proc/self"), root: Path = Path("/")) -> 
         version = {"cgroup": 1, "cgroup2": 2}.get(kind[0])
         if version not in groups or (version == 1 and "cpu" not in kind[2].split(",")):
             continue
-        mount = root / fields[4].lstrip("/")
+        mount = os.path.join(root, fields[4].lstrip("/"))
         # In a container the mount may begin at the process's own group.
         inside = os.path.relpath(groups[version], fields[3])
-        folder = mount if inside.startswith("..") else mount / inside
+        folder = mount if inside.startswith("..") else os.path.normpath(os.path.join(mount, inside))
         while True:
             quota = _quota_of_group(folder, version)
             if quota is not None:
                 quotas.append(quota)
-            if folder == mount:
+            if len(folder) <= len(mount):
                 break
-            folder = folder.parent
+            folder = os.path.dirname(folder)
     return min(quotas, default=None)
 
 

@@ -79,7 +79,9 @@ def test_sdist_to_wheel_to_import(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(wheel) as archive:
         suffixes = {Path(name).suffix for name in archive.namelist() if "dist-info" not in name}
+        size = sum(entry.file_size for entry in archive.infolist())
     assert suffixes == {".py", ".pyi", ".pxd", ".so", ".typed"}, "no sources belong in a wheel"
+    assert size < 5e6
 
     run(python, "-m", "pip", "install", "-q", wheel, cwd=elsewhere)
     shutil.rmtree(tree)
