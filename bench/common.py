@@ -1,4 +1,4 @@
-"""What every benchmark needs: a clean process, a fair clock, the machine in one line, the ceiling.
+"""What every benchmark needs: a clean process, a fair clock, and the machine in one line.
 
 Machines are shared and their speed drifts, so candidates take turns within one process and are
 compared by ratios of neighbors; a single absolute time says little.
@@ -6,28 +6,32 @@ compared by ratios of neighbors; a single absolute time says little.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
+import itertools
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import sys
-import sysconfig
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import threadpoolctl
+
+# What limits PyTorch to the instruction set that FASTRNN_ISA limits fastrnn to. onnxruntime and
+# OpenVINO cannot all be limited, so they do not take part then.
+LIMITED = {"avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}}
+PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "openvino")
+
 
 def clean_process() -> None:
-    """Start the script anew without OPENBLAS_* variables, which can halve NumPy's products.
+    """Make the environment fit to measure in; call it before anything imports NumPy or PyTorch.
 
-    Call it before anything imports NumPy.
+    OPENBLAS_* variables can halve NumPy's products: if there are any, the script starts anew
+    without them. With FASTRNN_ISA=avx2 PyTorch gets the same limit.
     """
+    os.environ.update(LIMITED.get(os.environ.get("FASTRNN_ISA", ""), {}))
     stray = [name for name in os.environ if name.startswith("OPENBLAS_")]
     if stray:
         for name in stray:
@@ -49,89 +53,83 @@ class Times:
         return statistics.median(self.calls)
 
     def ratio(self, other: Times) -> float:
-        """How many times longer `other` takes: the median over turns taken side by side."""
-        return statistics.median(b / a for a, b in zip(self.turns, other.turns, strict=True))
+        """How many times longer `other` takes: the median over turns taken side by side.
+
+        A candidate that took fewer turns took them beside the first ones.
+        """
+        return statistics.median(b / a for a, b in zip(self.turns, other.turns, strict=False))
 
 
 def interleave(
-    candidates: Mapping[str, Callable[[], object]], seconds: float = 2.0, turns: int = 7
+    candidates: Mapping[str, Callable[[], object]],
+    seconds: float = 0.5,
+    turns: int = 7,
+    rare: Collection[str] = (),
+    rest: float = 0.01,
 ) -> dict[str, Times]:
     """Time candidates in turns, each turn a call that does not count and then some that do.
+
+    Short calls are repeated at least 35 times in all; calls of less than 20 µs are measured many
+    at once, so that the clock's own time does not count.
 
     Parameters
     ----------
     candidates : mapping of str to callable
         What to time, by name.
     seconds : float
-        About how long all turns of one candidate may take; a turn holds at least two counted calls.
+        About how long all turns of one candidate may take, if its calls are short.
     turns : int
         Number of turns of each candidate; every second round runs in the opposite order.
+    rare : collection of str
+        Candidates that are only reported: they take three turns.
+    rest : float
+        Seconds of rest before a turn, in which threads of the candidate before, which spin for a
+        while after their work, go to sleep. After a rare candidate it is 0.15 s: those use
+        OpenBLAS, whose threads spin for 0.1 s.
     """
     times = {name: Times() for name in candidates}
-    counts = {}
-    for name, call in candidates.items():
-        call()
-        start = time.perf_counter()
-        call()
-        once = time.perf_counter() - start
-        counts[name] = max(2, min(1000, int(seconds / turns / once) - 1))
+    once = {name: _once(call) for name, call in candidates.items()}
+    before = ""
     for turn in range(turns):
-        names = list(candidates)[:: -1 if turn % 2 else 1]
-        for name in names:
-            call = candidates[name]
-            call()  # wakes sleeping threads and fills the caches this candidate uses
-            measured = []
-            for _ in range(counts[name]):
-                start = time.perf_counter()
-                call()
-                measured.append(time.perf_counter() - start)
+        for name in list(candidates)[:: -1 if turn % 2 else 1]:
+            if name in rare and turn >= 3:
+                continue
+            time.sleep(0.15 if before in rare else rest)
+            before = name
+            measured = _turn(candidates[name], once[name], seconds / turns)
             times[name].calls += measured
             times[name].turns.append(statistics.median(measured))
     return times
 
 
-class Peak:
-    """The rate of float32 or float64 fused multiply-adds on this machine, measured when asked."""
+def _once(call: Callable[[], object]) -> float:
+    """About how long one call takes."""
+    call()
+    start = time.perf_counter()
+    call()
+    once = time.perf_counter() - start
+    if once < 1e-3:
+        start = time.perf_counter()
+        for _ in range(20):
+            call()
+        once = (time.perf_counter() - start) / 20
+    return once
 
-    def __init__(self, dtype: str = "float32") -> None:
-        self.rate: Callable[[float, object], float] | None = None
-        compiler = shutil.which(os.environ.get("CC", "cc"))
-        if compiler is None:
-            return
-        real = {"float32": "float", "float64": "double"}[dtype]
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / f"peak{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
-            flags = [
-                "-O3",
-                "-march=native",
-                "-ffp-contract=fast",
-                "-funroll-loops",
-                f"-DREAL={real}",
-            ]
-            source = Path(__file__).with_name("peak.c")
-            command = [compiler, *flags, "-shared", "-fPIC", str(source), "-o", str(library)]
-            if subprocess.run(command, check=False).returncode == 0:
-                rate = ctypes.CDLL(str(library)).fma_rate
-                rate.restype = ctypes.c_double
-                rate.argtypes = [ctypes.c_double, ctypes.c_void_p]
-                self.rate = rate
 
-    def measure(self, threads: int, seconds: float = 0.2) -> float:
-        """Operations per second of `threads` threads together; NaN without a C compiler."""
-        if self.rate is None:
-            return float("nan")
-        rate = self.rate
-        rates = [0.0] * threads
-
-        def work(index: int) -> None:
-            rates[index] = rate(seconds, ctypes.byref(ctypes.c_double()))
-
-        workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return sum(rates)
+def _turn(call: Callable[[], object], once: float, seconds: float) -> list[float]:
+    """Times of one turn's calls."""
+    if once < 0.1:  # wake sleeping threads and fill the caches that this candidate uses
+        call()
+    inner = 1 if once >= 20e-6 else int(200e-6 / once)
+    least = 5 if once < 0.02 else 2 if once < 0.1 else 1
+    count = max(least, min(1000, int(seconds / (once * inner))))
+    measured = []
+    for _ in range(count):
+        start = time.perf_counter()
+        for _ in itertools.repeat(None, inner):
+            call()
+        measured.append((time.perf_counter() - start) / inner)
+    return measured
 
 
 def cpu_model() -> str:
@@ -145,36 +143,50 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def blas() -> str:
     """The BLAS libraries that are loaded, with the architecture each of them chose."""
-    import threadpoolctl
-
     found = {
         f"{library['internal_api']} {library.get('version')} ({library.get('architecture')})"
         for library in threadpoolctl.threadpool_info()
         if library.get("user_api") == "blas"
     }
-    return ", ".join(sorted(found)) or "no BLAS"
+    return ", ".join(sorted(found)) or "none loaded"
 
 
-def machine(isa: str, packages: Sequence[str]) -> str:
-    """The line above every table: processor, cores, instruction set, versions, BLAS."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def versions() -> dict[str, str]:
+    """Versions of the packages that are compared, of those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment(isa: str) -> dict[str, str]:
+    """What a result depends on beside the code: processor, cores, ISA, versions, BLAS."""
+    return {
+        "cpu": cpu_model(),
+        "cores": str(cores()),
+        "isa": isa,
+        "python": platform.python_version(),
+        **versions(),
+        "blas": blas(),
+    }
+
+
+def machine(found: Mapping[str, str]) -> str:
+    """The line above every table, from what `environment` found."""
+    packages = [f"{name} {found[name]}" for name in PACKAGES if name in found]
     return (
-        f"{cpu_model()}, {cores} cores, ISA {isa}; Python {platform.python_version()}, {versions}; "
-        f"BLAS {blas()}"
+        f"{found['cpu']}, {found['cores']} cores, ISA {found['isa']}; "
+        f"Python {found['python']}, {', '.join(packages)}; BLAS {found['blas']}"
     )
-
-
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table that is also Markdown, each row as soon as it is there."""
-    widths = [max(len(head), 4) for head in heads]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)) + " |"
-
-    print(line(heads))
-    print("|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
-    for row in rows:
-        print(line(row), flush=True)

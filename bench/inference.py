@@ -1,43 +1,51 @@
-"""One recurrent layer over whole sequences, without gradients, against PyTorch.
+"""One recurrent layer over batches of whole sequences, without gradients.
 
-python bench/inference.py --quick
-python bench/inference.py --cells lstm --shapes 50,512,512 --batches 32
+python -m bench.inference --quick
+python -m bench.inference --cells lstm --shapes 50,512,512 --batches 32 --threads 2
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
-from common import clean_process
+from bench.common import clean_process
 
 clean_process()
 
-import torch  # noqa: E402
-from pairs import Case, arguments, pair, print_pairs, random_rows, same  # noqa: E402
+import numpy as np  # noqa: E402
 
-BATCHES = [1, 8, 32, 128]
-SHAPES = [(100, 128, 256), (50, 256, 256), (50, 512, 512)]
-QUICK = [(50, 256, 256)]
+from bench.adapters import Adapter, Candidate, Layer  # noqa: E402
+from bench.layers import Case, compare, layer_options, peers, with_blas  # noqa: E402
+from bench.rows import OURS, show  # noqa: E402
+
+BATCHES = [8, 32, 64, 256]
+SHAPES = [(50, 128, 128), (50, 256, 256), (50, 512, 512), (35, 650, 650)]
+PEERS = ["torch", "onnxruntime", "openvino", "numpy"]
 
 
-def calls(case: Case) -> dict[str, Callable[[], Any]]:
-    """The candidates; each call runs the layer over all steps and answers all outputs."""
-    ours, theirs = pair(case)
-    x, x_torch = random_rows(case.N, case.T, case.D, seed=0)
+def ours(layer: Layer, x: np.ndarray) -> Candidate:
+    """The layer's call."""
+    return Candidate(lambda: layer(x)[0], lambda y: {"y": y})
 
-    def call_ours() -> Any:
-        y, _ = ours(x)
-        return y
 
-    @torch.inference_mode()
-    def call_theirs() -> Any:
-        y, _ = theirs(x_torch)
-        return y
-
-    same(f"{case}: y", call_ours(), call_theirs().numpy().transpose(1, 0, 2))
-    return {"fastrnn": call_ours, "torch": call_theirs}
+def candidates(
+    case: Case, adapters: Mapping[str, Adapter], dtype: str = "float32"
+) -> dict[str, Candidate]:
+    """Every library over the same sequences."""
+    layer, x = case.layer(dtype), case.rows(case.D, dtype)
+    return {
+        OURS: ours(layer, x),
+        **{name: adapter.sequences(layer, x) for name, adapter in adapters.items()},
+        "fastrnn blas": with_blas(ours(case.layer(dtype), x)),
+    }
 
 
 if __name__ == "__main__":
-    print_pairs(arguments(__doc__, BATCHES, SHAPES, QUICK), calls, passes=1)
+    chosen = layer_options(__doc__, BATCHES, SHAPES, PEERS).parse_args()
+    adapters = peers(chosen)
+    show(
+        chosen,
+        lambda: compare(
+            "inference", chosen, adapters, lambda c, a: candidates(c, a, chosen.dtype), passes=1
+        ),
+    )

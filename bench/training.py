@@ -1,21 +1,22 @@
-"""A training step of one recurrent layer, against PyTorch.
+"""A training step of one recurrent layer: the forward pass and every gradient, also the input's.
 
-One step is the forward pass and every gradient, of parameters and input. Results are compared
-before anything is timed.
-
-Some rows: `python bench/training.py --cells lstm gru --shapes 35,650,650 --batches 20 --threads 2`.
+python -m bench.training --quick
+python -m bench.training --cells lstm gru --shapes 35,650,650 --batches 20 --threads 2
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
-from common import clean_process
+from bench.common import clean_process
 
 clean_process()
 
-from pairs import Case, arguments, pair, print_pairs, random_rows, same  # noqa: E402
+import numpy as np  # noqa: E402
+
+from bench.adapters import Adapter, Candidate, Layer  # noqa: E402
+from bench.layers import Case, compare, layer_options, peers, with_blas  # noqa: E402
+from bench.rows import OURS, show  # noqa: E402
 
 BATCHES = [20, 64, 128]
 SHAPES = [
@@ -26,36 +27,41 @@ SHAPES = [
     (100, 512, 512),
     (28, 28, 128),
 ]
-QUICK = [(35, 200, 200), (50, 256, 256)]
 
 
-def steps(case: Case) -> dict[str, Callable[[], Any]]:
-    """The candidates; each call does one step and leaves gradients where users find them."""
-    ours, theirs = pair(case)
-    x, x_torch = random_rows(case.N, case.T, case.D, seed=0)
-    dy, dy_torch = random_rows(case.N, case.T, case.H, seed=1)
-    x_torch.requires_grad_()
+def ours(layer: Layer, x: np.ndarray, dy: np.ndarray) -> Candidate:
+    """A step that leaves gradients where users find them."""
 
-    def step_ours() -> Any:
-        ours.zero_grad()
-        _, _, backward = ours.forward(x)
-        dx, _ = backward(dy)
+    def call() -> np.ndarray:
+        layer.zero_grad()
+        _, _, backward = layer.forward(x)
+        dx: np.ndarray = backward(dy)[0]
         return dx
 
-    def step_theirs() -> Any:
-        theirs.zero_grad(set_to_none=True)
-        x_torch.grad = None
-        y, _ = theirs(x_torch)
-        y.backward(dy_torch)
-        return x_torch.grad
+    def arrays(dx: np.ndarray) -> dict[str, np.ndarray]:
+        return {"dx": dx, **{name: grad.copy() for name, grad in layer.grads.items()}}
 
-    dx, dx_torch = step_ours(), step_theirs()
-    same(f"{case}: dx", dx, dx_torch.numpy().transpose(1, 0, 2))
-    for name, parameter in theirs.named_parameters():
-        assert parameter.grad is not None
-        same(f"{case}: {name}", ours.grads[name], parameter.grad.numpy())
-    return {"fastrnn": step_ours, "torch": step_theirs}
+    return Candidate(call, arrays)
+
+
+def candidates(case: Case, adapters: Mapping[str, Adapter], dtype: str) -> dict[str, Candidate]:
+    """Every library that trains, with the same gradient of the output."""
+    layer, x = case.layer(dtype), case.rows(case.D, dtype)
+    dy = case.rows(case.H, dtype, seed=1)
+    found = {OURS: ours(layer, x, dy)}
+    if "torch" in adapters:
+        from bench.adapters import pytorch
+
+        found["torch"] = pytorch.training(layer, x, dy)
+    return {**found, "fastrnn blas": with_blas(ours(case.layer(dtype), x, dy))}
 
 
 if __name__ == "__main__":
-    print_pairs(arguments(__doc__, BATCHES, SHAPES, QUICK), steps, passes=3)
+    chosen = layer_options(__doc__, BATCHES, SHAPES, ["torch"]).parse_args()
+    adapters = peers(chosen)
+    show(
+        chosen,
+        lambda: compare(
+            "training", chosen, adapters, lambda c, a: candidates(c, a, chosen.dtype), passes=3
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Benchmarks: fastrnn against its peers and against what the machine can do."""

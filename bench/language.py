@@ -1,0 +1,108 @@
+"""A language model over the layers, as both of its scripts train it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.adapters import Candidate, load
+from bench.common import interleave
+from bench.rows import OURS, make_row, same, set_threads
+from bench.targets import Row
+from fastrnn import LSTM, Embedding, Linear, clip_grad_norm
+from fastrnn.losses import linear_cross_entropy
+from fastrnn.optim import SGD
+
+RATE, CLIP = 0.1, 5.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """Embedding, LSTM, and the logits of the next symbol."""
+
+    embedding: Embedding
+    rnn: LSTM
+    output: Linear
+
+    @property
+    def layers(self) -> list[Any]:
+        """All three."""
+        return [self.embedding, self.rnn, self.output]
+
+
+def make_model(symbols: int, H: int, L: int) -> Model:
+    """A model whose embedding is as wide as its layers."""
+    return Model(
+        Embedding(symbols, H, random_state=0),
+        LSTM(H, H, L, random_state=0),
+        Linear(H, symbols, random_state=0),
+    )
+
+
+def training(model: Model, inputs: np.ndarray, targets: np.ndarray) -> Candidate:
+    """A training step with the state carried on; inputs and targets are (N, T)."""
+    optimizer = SGD(model.layers, RATE)
+    state: Any = None
+
+    def call() -> float:
+        nonlocal state
+        optimizer.zero_grad()
+        x, embedding_backward = model.embedding.forward(inputs)
+        y, state, rnn_backward = model.rnn.forward(x, state)
+        loss, loss_backward = linear_cross_entropy(model.output, y, targets)
+        assert loss_backward is not None  # a gradient was asked for
+        dx, _ = rnn_backward(loss_backward())
+        embedding_backward(dx)
+        clip_grad_norm(model.layers, CLIP)
+        optimizer.step()
+        return float(loss)
+
+    return Candidate(
+        call,
+        lambda loss: {
+            "loss": np.array(loss),
+            "embedding": model.embedding.params["weight"],
+            **model.rnn.params,
+            **model.output.params,
+        },
+    )
+
+
+def compare(
+    work: str, symbols: int, cases: Sequence[dict[str, int]], chosen: argparse.Namespace
+) -> Iterator[Row]:
+    """Rows of a script: cases have N, T, H and L."""
+    torch = load(["torch"])
+    for threads in chosen.threads:
+        set_threads(threads)
+        for adapter in torch.values():
+            adapter.set_threads(threads)
+        for case in cases:
+            N, T, H, L = (case[name] for name in "NTHL")
+            rng = np.random.default_rng(0)
+            inputs, targets = rng.integers(symbols, size=(2, N, T))
+            candidates = {OURS: training(make_model(symbols, H, L), inputs, targets)}
+            if torch:
+                from bench.adapters import pytorch_language
+
+                twin = make_model(symbols, H, L)
+                candidates["torch"] = pytorch_language.training(twin, inputs, targets)
+                check(f"{work} {case}", candidates)
+            times = interleave({n: c.call for n, c in candidates.items()}, chosen.seconds)
+            # Each layer multiplies by two matrices (4H, H); the embedding looks up.
+            forward = 2.0 * N * T * (L * 2 * 4 * H * H + H * symbols)
+            yield make_row(work, "lstm", case, threads, times, 3 * forward)
+
+
+def check(what: str, candidates: dict[str, Candidate]) -> None:
+    """Take two steps with each and compare the losses and all parameters."""
+    for _ in range(2):
+        answers = {name: c.arrays(c.call()) for name, c in candidates.items()}
+        for other, arrays in answers.items():
+            if other != OURS:
+                for name, array in arrays.items():
+                    same(f"{what}: {name} of {other}", answers[OURS][name], array)

@@ -1,0 +1,178 @@
+"""Cells of the tables over single layers, and the options that choose among them.
+
+Import it after `common.clean_process()`, since it imports NumPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import fastrnn
+from bench.adapters import Adapter, Candidate, Layer, load
+from bench.common import interleave
+from bench.rows import OURS, REPORTED, forced_isa, make_row, options, same, set_threads
+from bench.targets import Row
+
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+Shapes = Sequence[tuple[int, int, int]]  # T, D, H
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer and the size of its work. GRU resets after the product, as all peers can."""
+
+    cell: str
+    N: int
+    T: int
+    D: int
+    H: int
+    L: int = 1
+    dirs: int = 1
+
+    def layer(self, dtype: str = "float32") -> Layer:
+        """A layer of random weights, the same at every call."""
+        kinds: Mapping[str, Callable[..., Layer]] = {
+            "lstm": fastrnn.LSTM,
+            "gru": fastrnn.GRU,
+            "rnn": fastrnn.RNN,
+        }
+        more = {"reset_after": True} if self.cell == "gru" else {}
+        return kinds[self.cell](
+            self.D,
+            self.H,
+            self.L,
+            bidirectional=self.dirs == 2,
+            dtype=dtype,
+            random_state=0,
+            **more,
+        )
+
+    def rows(self, width: int, dtype: str = "float32", seed: int = 0) -> np.ndarray:
+        """Normal numbers (N, T, width)."""
+        rng = np.random.default_rng(seed)
+        return rng.standard_normal((self.N, self.T, width)).astype(dtype)
+
+    @property
+    def operations(self) -> float:
+        """Operations of the products of one forward pass."""
+        widths = self.D + self.H + (self.L - 1) * (self.dirs * self.H + self.H)
+        return 2.0 * GATES[self.cell] * self.H * widths * self.dirs * self.N * self.T
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """The sizes by name."""
+        return {name: getattr(self, name) for name in ("N", "T", "D", "H", "L", "dirs")}
+
+
+def layer_options(
+    document: str | None,
+    batches: Sequence[int],
+    shapes: Shapes,
+    peers: Sequence[str],
+    cells: Sequence[str] = tuple(GATES),
+) -> argparse.ArgumentParser:
+    """The options that choose rows and candidates."""
+
+    def shape(text: str) -> tuple[int, ...]:
+        return tuple(int(size) for size in text.split(","))
+
+    parser = options(document)
+    parser.add_argument("--cells", nargs="+", default=list(cells), choices=list(GATES))
+    parser.add_argument("--batches", nargs="+", type=int, default=list(batches), metavar="N")
+    parser.add_argument("--shapes", nargs="+", type=shape, default=list(shapes), metavar="T,D,H")
+    parser.add_argument("--peers", nargs="*", default=list(peers), help="which take part")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    return parser
+
+
+def cases(chosen: argparse.Namespace) -> list[Case]:
+    """The chosen rows; `--quick` takes the first of each option."""
+    if chosen.quick:
+        chosen.seconds = min(chosen.seconds, 0.1)
+        chosen.shapes, chosen.batches = chosen.shapes[:1], chosen.batches[:1]
+    return [
+        Case(cell, N, *shape)
+        for cell in chosen.cells
+        for shape in chosen.shapes
+        for N in chosen.batches
+    ]
+
+
+def peers(chosen: argparse.Namespace) -> dict[str, Adapter]:
+    """The adapters that can do what is asked for."""
+    names = list(chosen.peers)
+    if chosen.dtype != "float32" or forced_isa() != "default":
+        print("only PyTorch computes in float64 and can be limited to an instruction set")
+        names = [name for name in names if name == "torch"]
+    return load(names)
+
+
+def compare(
+    work: str,
+    chosen: argparse.Namespace,
+    adapters: Mapping[str, Adapter],
+    candidates: Callable[[Case, Mapping[str, Adapter]], dict[str, Candidate]],
+    passes: int,
+    which: Sequence[Case] | None = None,
+) -> Iterator[Row]:
+    """Check and time the candidates of every chosen case.
+
+    Parameters
+    ----------
+    work : str
+        The script's name.
+    chosen : argparse.Namespace
+        What the options say.
+    adapters : mapping of str to Adapter
+        Who takes part.
+    candidates : callable
+        From a case and the adapters to its candidates by name, fastrnn first.
+    passes : int
+        Work of one call in forward passes: 1, or 3 with the backward pass, which is two.
+    which : sequence of Case, optional
+        Instead of those that the options choose.
+    """
+    for threads in chosen.threads:
+        set_threads(threads)
+        for adapter in adapters.values():
+            adapter.set_threads(threads)
+        for case in cases(chosen) if which is None else which:
+            found = candidates(case, adapters)
+            check(str(case), found)
+            times = interleave(
+                {name: c.call for name, c in found.items()}, chosen.seconds, rare=REPORTED
+            )
+            yield make_row(
+                work,
+                case.cell,
+                case.shape,
+                threads,
+                times,
+                passes * case.operations,
+                chosen.dtype,
+            )
+
+
+def check(what: str, candidates: Mapping[str, Candidate]) -> None:
+    """Compare one answer of each candidate with ours."""
+    answers = {name: c.arrays(c.call()) for name, c in candidates.items()}
+    for other, arrays in answers.items():
+        for name, array in arrays.items():
+            same(f"{what}: {name} of {other}", answers[OURS][name], array)
+
+
+def with_blas(candidate: Candidate) -> Candidate:
+    """The same with the products of BLAS; for a call of which nothing else keeps weights."""
+
+    def call() -> object:
+        fastrnn.set_gemm("blas")
+        try:
+            return candidate.call()
+        finally:
+            fastrnn.set_gemm("packed")
+
+    return Candidate(call, candidate.arrays)

@@ -1,0 +1,159 @@
+"""From a script's rows to its table, and the options that all scripts share.
+
+Import it after `common.clean_process()`, since it imports NumPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg  # noqa: F401  # loads the BLAS whose threads `set_threads` limits
+import threadpoolctl
+
+import fastrnn
+from bench.common import Times, environment, machine
+from bench.limits import fma_peak
+from bench.table import print_table
+from bench.targets import Row, judge, judge_means
+from fastrnn._native import chosen_isa
+
+OURS = "fastrnn"
+# Candidates that are reported beside the peers, but are none.
+REPORTED = ("fastrnn blas", "numpy")
+
+
+def options(document: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that all scripts have."""
+    parser = argparse.ArgumentParser(
+        description=(document or "").strip().splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=0.4, help="per candidate and row")
+    parser.add_argument("--quick", action="store_true", help="few rows, little time for each")
+    parser.add_argument("--json", type=Path, help="write rows and environment to this file, too")
+    return parser
+
+
+def forced_isa() -> str:
+    """The instruction set that FASTRNN_ISA names, else "default"."""
+    return os.environ.get("FASTRNN_ISA") or "default"
+
+
+@functools.cache
+def peak(threads: int, dtype: str) -> float:
+    """The machine's fused multiply-adds, two operations each, of the instruction set in use.
+
+    The most of five measurements: what disturbs one makes it less, never more.
+    """
+    isa = "native" if forced_isa() == "default" else chosen_isa()
+    return max(fma_peak(threads, dtype, isa) for _ in range(5))
+
+
+def make_row(
+    work: str,
+    cell: str,
+    shape: Mapping[str, int],
+    threads: int,
+    times: Mapping[str, Times],
+    operations: float | None = None,
+    dtype: str = "float32",
+) -> Row:
+    """A row of the usual kind: each candidate against fastrnn, and the share of peak.
+
+    Parameters
+    ----------
+    work, cell, shape, threads, dtype
+        As in `Row`.
+    times : mapping of str to Times
+        What `interleave` gave.
+    operations : float, optional
+        Of one call.
+    """
+    ours = times[OURS]
+    measures = {name: ours.ratio(other) for name, other in times.items() if name != OURS}
+    peers = [ratio for name, ratio in measures.items() if name not in REPORTED]
+    if peers:
+        measures["best"] = min(peers)
+    if operations is not None:
+        measures["peak"] = operations / ours.median / peak(threads, dtype)
+    medians = {name: found.median for name, found in times.items()}
+    return Row(work, cell, dict(shape), threads, medians, measures, dtype, forced_isa())
+
+
+def same(what: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Stop where two results differ: times of different things cannot be compared."""
+    scale = max(float(np.abs(theirs).max()), 1e-30)
+    if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=0, atol=1e-4 * scale):
+        raise SystemExit(f"{what}: fastrnn's result is another, so the times mean nothing")
+
+
+def set_threads(threads: int) -> None:
+    """Let fastrnn, and the BLAS of NumPy and SciPy, use so many threads."""
+    fastrnn.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
+
+
+def show(chosen: argparse.Namespace, rows: Callable[[], Iterable[Row]]) -> None:
+    """Measure, print the table with verdicts and geometric means, and write JSON if asked."""
+    found: list[Row] = []
+    lines = _lines(rows(), found)
+    heads = next(lines, None)
+    about = environment(chosen_isa())
+    print(machine(about))
+    if heads is None:
+        print("no rows")
+        return
+    print_table(heads, lines)
+    for verdict, count in judge_means(found):
+        cells = ", ".join(verdict.target.where.get("cell", ["all cells"]))
+        print(f"{cells}, {verdict.threads} threads, {count} rows: {verdict}")
+    sys.stdout.flush()
+    if chosen.json:
+        kept = {"environment": about, "rows": [dataclasses.asdict(row) for row in found]}
+        chosen.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+
+
+def _lines(rows: Iterable[Row], found: list[Row]) -> Iterator[Sequence[str]]:
+    """The heads, from the first row, and then the cells of each row; rows are kept in `found`."""
+    first: Row | None = None
+    for row in rows:
+        if first is None:
+            first = row
+            yield heads(row)
+        found.append(row)
+        yield cells(row, first)
+
+
+def heads(first: Row) -> list[str]:
+    """Heads of a table that begins with this row."""
+    times = [f"{OURS} ms"] if OURS in first.times else []
+    return ["cell", *first.shape, "threads", *times, *first.measures, "verdict"]
+
+
+def cells(row: Row, first: Row) -> list[str]:
+    """The cells of a row in a table that begins with `first`."""
+    times = [f"{row.times[OURS] * 1e3:.3g}"] if OURS in first.times else []
+    verdicts = "; ".join(str(verdict) for verdict in judge(row))
+    return [
+        row.cell,
+        *(str(row.shape[name]) for name in first.shape),
+        str(row.threads),
+        *times,
+        *(_measure(name, row.measures.get(name)) for name in first.measures),
+        verdicts or "-",
+    ]
+
+
+def _measure(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0%}" if name == "peak" else f"{value:.2f}"

@@ -1,0 +1,218 @@
+"""What fastrnn wants to reach, as data; each row of results is judged by the targets that fit it.
+
+Ratios are a peer's time over fastrnn's, so that more is better, unless a target says `most`.
+"best" is the ratio against the best peer, and 0.97 of its speed counts as level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+LEVEL = 0.97
+FLOAT32 = {"dtype": ["float32"], "isa": ["default"]}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One bound on one measure of the rows that it is for.
+
+    Parameters
+    ----------
+    work : str
+        The script's name.
+    measure : str
+        Which of a row's measures.
+    bound : float or mapping of int to float
+        The bound, or one for each number of threads.
+    where : mapping of str to list
+        The values that a row's fields must have: ``cell``, ``dtype``, ``isa``, and those of its
+        shape.
+    mean : bool
+        Whether it is for the geometric mean over all rows of a number of threads.
+    most : bool
+        Whether the bound is an upper one.
+    """
+
+    work: str
+    measure: str
+    bound: float | Mapping[int, float]
+    where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    mean: bool = False
+    most: bool = False
+
+    def limit(self, threads: int) -> float | None:
+        """The bound for a number of threads, None where there is none."""
+        if isinstance(self.bound, Mapping):
+            return self.bound.get(threads)
+        return self.bound
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row is one of those that this target is for."""
+        return (
+            row.work == self.work
+            and self.measure in row.measures
+            and self.limit(row.threads) is not None
+            and all(row.field(name) in values for name, values in self.where.items())
+        )
+
+
+@dataclass
+class Row:
+    """What one script measured in one cell of its table.
+
+    Parameters
+    ----------
+    work, cell : str
+        The script's name and the kind of network.
+    shape : dict of str to int
+        N, T, D, H and the like.
+    threads : int
+    times : dict of str to float
+        Median seconds of each candidate.
+    measures : dict of str to float
+        Ratios by the peer's name, "best", "peak" (share of the fused multiply-adds that the machine
+        does at most), and what a script has of its own.
+    dtype, isa : str
+    """
+
+    work: str
+    cell: str
+    shape: dict[str, int]
+    threads: int
+    times: dict[str, float]
+    measures: dict[str, float]
+    dtype: str = "float32"
+    isa: str = "default"
+
+    def field(self, name: str) -> Any:
+        """A value that targets name."""
+        return self.shape[name] if name in self.shape else getattr(self, name, None)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """A row from what JSON kept of it."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target held against what was measured."""
+
+    target: Target
+    threads: int
+    measured: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is reached; NaN reaches none."""
+        if self.target.most:
+            return self.measured <= self.limit
+        return self.measured >= self.limit
+
+    def __str__(self) -> str:
+        name = self.target.measure + (" in the mean" if self.target.mean else "")
+        sign = "<=" if self.target.most else ">="
+        text = f"{name} {self.measured:.2f} {sign} {self.limit:.3g}"
+        return text if self.met else f"MISS {text}"
+
+
+def judge(row: Row, targets: Iterable[Target] | None = None) -> list[Verdict]:
+    """The verdicts on one row."""
+    return [
+        Verdict(target, row.threads, row.measures[target.measure], limit)
+        for target in (TARGETS if targets is None else targets)
+        if not target.mean and target.fits(row)
+        if (limit := target.limit(row.threads)) is not None
+    ]
+
+
+def judge_means(
+    rows: Sequence[Row], targets: Iterable[Target] | None = None
+) -> Iterator[tuple[Verdict, int]]:
+    """The verdicts on geometric means, each with the number of rows behind it."""
+    for target in TARGETS if targets is None else targets:
+        fitting = [row for row in rows if target.mean and target.fits(row)]
+        for threads in sorted({row.threads for row in fitting}):
+            values = [row.measures[target.measure] for row in fitting if row.threads == threads]
+            limit = target.limit(threads)
+            assert limit is not None  # else the target would not have fitted
+            yield Verdict(target, threads, geometric_mean(values), limit), len(values)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The exponential of the mean logarithm."""
+    return math.exp(sum(math.log(value) for value in values) / len(values))
+
+
+WIDE = [256, 512, 650]
+ONE_SEQUENCE: list[tuple[str, list[int], float | dict[int, float]]] = [
+    ("lstm", [128, 256], {1: 1.4, 2: 1.8}),
+    ("gru", [128, 256], {1: 1.15, 2: 1.5}),
+    ("lstm", [512], {1: LEVEL, 2: 1.1}),
+    ("gru", [512], {1: LEVEL, 2: 1.1}),
+    ("lstm", [1024], 1.25),
+]
+
+TARGETS = [
+    # Whole sequences in batches.
+    Target("inference", "best", LEVEL, FLOAT32),
+    Target("inference", "best", {1: 1.1, 2: 1.05}, {"cell": ["lstm"], **FLOAT32}, mean=True),
+    Target("inference", "best", 1.1, {"cell": ["gru", "rnn"], **FLOAT32}, mean=True),
+    Target("inference", "peak", 0.9, {"N": [32], "H": WIDE, **FLOAT32}),
+    Target("inference", "torch", 1.0, {"dtype": ["float64"]}),
+    # Weights larger than the second cache.
+    Target("large_hidden", "best", 1.3),
+    # GRU, the reset before the product: its time over that of the reset after.
+    Target("gru_reset_before", "time / reset after", 1.2, most=True),
+    # One sequence.
+    *(
+        Target("single_sequence", "best", bound, {"cell": [cell], "H": H, "L": [1], "dirs": [1]})
+        for cell, H, bound in ONE_SEQUENCE
+    ),
+    Target("single_sequence", "best", {1: 1.4, 2: 1.8}, {"L": [2], "dirs": [2]}),
+    # A step of a stream.
+    Target("streaming_step", "µs", 2.0, {"cell": ["lstm"], "H": [64]}, most=True),
+    *(
+        Target("streaming_step", "onnxruntime", bound, {"cell": ["lstm"], "H": [H]})
+        for H, bound in [
+            (256, {1: 2.0, 2: 2.8}),
+            (512, {1: 1.1, 2: 1.4}),
+            (1024, {1: 1.5, 2: 1.8}),
+        ]
+    ),
+    # Forward and all gradients.
+    Target("training", "torch", 1.0, {"cell": ["lstm"], **FLOAT32}),
+    Target("training", "torch", {2: 1.3}, {"cell": ["lstm"], **FLOAT32}, mean=True),
+    Target("training", "torch", 2.0, {"cell": ["gru", "rnn"], **FLOAT32}),
+    Target("training", "torch", {1: 2.8, 2: 3.0}, {"cell": ["gru"], **FLOAT32}, mean=True),
+    Target("training", "torch", {1: 2.7, 2: 2.8}, {"cell": ["rnn"], **FLOAT32}, mean=True),
+    Target("training", "peak", 0.9, {"N": [64], "H": WIDE, **FLOAT32}),
+    Target("training", "peak", 0.85, {"N": [20], "H": WIDE, **FLOAT32}),
+    Target("training", "peak", 0.75, {"H": [128], **FLOAT32}),
+    Target("training", "torch", 1.0, {"dtype": ["float64"]}),
+    # Sequences of many lengths; the first is the time of a real step over that of a dense one.
+    Target("ragged", "step / dense step", 1.15, most=True),
+    Target("ragged", "torch masked", 1.5, {"backward": [1]}),
+    Target("ragged", "torch packed", 3.0, {"backward": [1]}),
+    # Whole steps of training.
+    Target("language_model_step", "torch", {2: 2.0}, {"H": [200]}),
+    Target("language_model_step", "torch", {2: 1.6}, {"H": [650], "T": [20]}),
+    Target("language_model_step", "torch", {2: 1.5}, {"H": [650], "T": [35]}),
+    Target("character_model", "torch", 1.25),
+    Target("character_model", "torch", 1.5, mean=True),
+    # Other work on the machine: times over those of a quiet machine, or of two threads.
+    Target("busy_neighbor", "time / quiet", 1.9, {"neighbors": [1]}, most=True),
+    Target("busy_neighbor", "time / two threads", 1.3, {"neighbors": [0]}, most=True),
+    # Megabytes and numbers of threads.
+    Target("memory", "kept / formula", 1.0, most=True),
+    Target("memory", "growth with T, MB", 0.1, most=True),
+    Target("memory", "growth over calls, MB", 1.0, most=True),
+    Target("import_time", "ms beyond NumPy", 20.0, most=True),
+    Target("import_time", "MB beyond NumPy", 6.0, most=True),
+    Target("import_time", "threads started", 0.0, most=True),
+    Target("import_time", "package, MB", 5.0, most=True),
+]
