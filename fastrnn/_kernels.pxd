@@ -155,7 +155,7 @@ cdef extern from "kernels.h" nogil:
         size_t (*pack_tasks)(const frn_axis *units, int vectors) noexcept nogil
         void (*pack)(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors, int plain,
                      size_t task) noexcept nogil
-        void (*product)(const frn_product *p, size_t first, size_t last, void *scratch) noexcept nogil
+        void (*product)(const frn_product *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
         size_t (*product_bytes)(const frn_product *p, size_t rows) noexcept nogil
         size_t (*outer_bytes)(const frn_outer *p) noexcept nogil
         size_t (*outer_pack_tasks)(const frn_outer *p) noexcept nogil

@@ -12,10 +12,11 @@ from fastrnn._native cimport check_signals, gemm_is_blas, hash_bytes, kernels, n
 
 
 cdef enum:
-    GROUP_ROWS = 96  # rows that one task multiplies: a panel is read once for all of them
+    GROUP_ROWS = 96  # rows that one task multiplies at most: a panel is read once for all of them
     OUTER_ROWS = 1024  # rows of a block of a sum of outer products at most: a panel of x stays in L2
 
 
+cdef double TASK_OPERATIONS = 3e7  # a tenth of a millisecond: little enough to be claimed evenly
 cdef double REGION_OPERATIONS = 5e8  # a few milliseconds on one thread
 cdef double THREAD_OPERATIONS = 2e5  # a second thread gains less than it costs below
 
@@ -101,32 +102,50 @@ cdef frn_packed pack(const frn_kernels *kernels, bint plain, const void *source,
 cdef struct ProductTask:
     const frn_kernels *kernels
     const frn_product *product
-    size_t first, last  # rows of this region
+    size_t rows, units  # of a task
+    size_t down  # tasks along the rows
+    size_t first  # task of this region
     char *scratch
     size_t scratch_bytes  # per worker
 
 
 cdef void product_task(void *ctx, size_t index, int worker) noexcept nogil:
     cdef ProductTask *t = <ProductTask *>ctx
-    cdef size_t first = t.first + index * GROUP_ROWS
-    t.kernels.product(t.product, first, min(first + GROUP_ROWS, t.last), t.scratch + worker * t.scratch_bytes)
+    cdef const frn_product *p = t.product
+    # Panels that come from far are met by all rows before the next ones are.
+    cdef size_t task = t.first + index, row = task % t.down * t.rows, unit = task // t.down * t.units
+    t.kernels.product(p, row, min(row + t.rows, p.rows), unit, min(unit + t.units, p.w.units),
+                      t.scratch + worker * t.scratch_bytes)
 
 
 cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList memory) except -1:
-    cdef double per_row = 2.0 * max(<size_t>1, p.w.k) * p.w.units
+    cdef double per_element = 2.0 * max(<size_t>1, p.w.k)
+    cdef int n_threads = threads_for(per_element * p.rows * p.w.units, p.blas)
+    cdef size_t panel = kernels.lanes * FRN_SLOTS, panels = (p.w.units + panel - 1) // panel
+    cdef size_t tasks, region, n, groups = (p.rows + GROUP_ROWS - 1) // GROUP_ROWS
+    cdef ProductTask task = ProductTask(kernels, p, 0, 0, 0, 0, NULL, 0)
+    if not p.rows or not panels:
+        return 0
+    # Groups of even height, whole tiles, as many for each thread.
+    groups = (groups + n_threads - 1) // n_threads * n_threads
+    task.rows = ((p.rows + groups - 1) // groups + kernels.tile_rows - 1) // kernels.tile_rows * kernels.tile_rows
+    task.down = (p.rows + task.rows - 1) // task.rows
+    task.units = max(<size_t>1, <size_t>(TASK_OPERATIONS / (per_element * task.rows * panel)))
+    if task.down < <size_t>n_threads:
+        task.units = min(task.units, (panels + n_threads - 1) // n_threads)
+    task.units = panels * panel if p.blas != NULL else min(task.units, panels) * panel
+    tasks = task.down * ((p.w.units + task.units - 1) // task.units)
     # Scratch is for those that find a task, however many threads were asked for.
-    cdef size_t groups = (p.rows + GROUP_ROWS - 1) // GROUP_ROWS
-    cdef int n_threads = <int>min(<size_t>threads_for(per_row * p.rows, p.blas), max(<size_t>1, groups))
-    cdef size_t region = max(<size_t>1, <size_t>(n_threads * REGION_OPERATIONS / (per_row + 1) / GROUP_ROWS)) * GROUP_ROWS
-    cdef ProductTask task = ProductTask(kernels, p, 0, 0, NULL, 0)
-    task.scratch_bytes = (kernels.product_bytes(p, GROUP_ROWS) + 63) // 64 * 64
+    n_threads = <int>min(<size_t>n_threads, tasks)
+    region = max(<size_t>n_threads, <size_t>(n_threads * REGION_OPERATIONS / (per_element * task.rows * task.units)))
+    task.scratch_bytes = (kernels.product_bytes(p, task.rows) + 63) // 64 * 64
     cdef Block scratch = memory.take(task.scratch_bytes * n_threads)
     task.scratch = scratch.ptr
     with nogil:
-        while task.first < p.rows:
-            task.last = min(p.rows, task.first + region)
-            parallel(product_task, &task, (task.last - task.first + GROUP_ROWS - 1) // GROUP_ROWS, n_threads)
-            task.first = task.last
+        while task.first < tasks:
+            n = min(region, tasks - task.first)
+            parallel(product_task, &task, n, n_threads)
+            task.first += n
             check_signals()
     return 0
 

@@ -210,7 +210,9 @@ typedef struct frn_kernels {
     size_t (*pack_tasks)(const frn_axis *units, int vectors);
     void (*pack)(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors,
                  int plain, size_t task);
-    void (*product)(const frn_product *p, size_t first, size_t last, void *scratch);
+    /* rows [first, last), units [from, to): whole panels, with BLAS all */
+    void (*product)(const frn_product *p, size_t first, size_t last, size_t from, size_t to,
+                    void *scratch);
     size_t (*product_bytes)(const frn_product *p, size_t rows);
     size_t (*outer_bytes)(const frn_outer *p);
     size_t (*outer_pack_tasks)(const frn_outer *p);

@@ -6,6 +6,7 @@
 
 typedef struct {
     real *const *out; /* rows */
+    size_t at;        /* first element of a row that is stored */
     size_t stride;    /* elements from slot to slot in a row */
     int slots;
     int accumulate;
@@ -18,7 +19,7 @@ static void store_epilogue(const void *context, size_t row, size_t rows, size_t 
     for (size_t r = 0; r < rows; r++)
         for (int slot = 0; slot < c->slots; slot++)
             for (int v = 0; v < vectors; v++) {
-                real *to = c->out[row + r] + slot * c->stride + unit + (size_t)v * LANES;
+                real *to = c->out[row + r] + c->at + slot * c->stride + unit + (size_t)v * LANES;
                 const size_t n = units - (size_t)v * LANES;
                 V sum = vload(tile + r * TILE + (slot * vectors + v) * LANES);
                 if (c->accumulate) sum = sum + load_units(to, n);
@@ -26,25 +27,79 @@ static void store_epilogue(const void *context, size_t row, size_t rows, size_t 
             }
 }
 
-static size_t product_bytes(const frn_product *p, size_t rows)
+/* Runs of k: of longer ones a panel would leave L2 between two tiles of rows.  Partial sums are
+ * stored and reloaded between runs, so the chain of each stays as it is. */
+enum { INNER = 1024 };
+
+static size_t product_runs(const frn_product *p, size_t rows)
 {
-    return p->blas ? stage_bytes(rows, 1, p->w.units, p->w.k) : 0;
+    return p->blas || rows <= FRN_MR ? 1 : (p->w.k + INNER - 1) / INNER;
 }
 
-static void product(const frn_product *p, size_t first, size_t last, void *scratch)
+static size_t product_bytes(const frn_product *p, size_t rows)
 {
-    /* counted from the first row, as the scratch is */
-    const store_context store = {
-        .out = (real *const *)p->out + first, .slots = 1, .accumulate = p->accumulate};
+    if (p->blas) return stage_bytes(rows, 1, p->w.units, p->w.k);
+    return product_runs(p, rows) > 1 ? rows * (2 * sizeof(real *) + TILE * sizeof(real)) + 3 * 64
+                                     : 0;
+}
+
+/* Units from `unit` on of one panel, in runs of k. */
+static void product_panel(const frn_product *p, size_t first, size_t last, size_t unit,
+                          const store_context *store, void *scratch)
+{
+    const size_t rows = last - first, runs = product_runs(p, rows), left = p->w.units - unit;
+    const size_t width = smaller(round_up(left), TILE);
+    real *sums = carve(&scratch, rows * TILE * sizeof(real));
+    real **at = carve(&scratch, rows * sizeof *at);
+    const real **a = carve(&scratch, rows * sizeof *a);
+    for (size_t i = 0; i < rows; i++) at[i] = sums + i * TILE;
+    const store_context partial = {.out = at, .slots = 1};
+    for (size_t run = 0; run < runs; run++) {
+        const size_t begin = p->w.k * run / runs, end = p->w.k * (run + 1) / runs;
+        const int final = run == runs - 1;
+        for (size_t i = 0; i < rows; i++) a[i] = (const real *)p->a[first + i] + begin;
+        frn_packed w = p->w;
+        w.data = (const real *)p->w.data + p->w.k * unit + begin * width;
+        w.k = end - begin;
+        const stage_call call = {
+            .end = rows,
+            .a = a,
+            .w = &w,
+            .slots = 1,
+            .vectors = w.vectors,
+            .units = final ? smaller(left, TILE) : width,
+            .init = (const real *const *)at,
+            .init_slots = run > 0,
+            .bias = run == 0 && p->bias ? (const real *)p->bias + unit : NULL,
+            .epilogue = store_epilogue,
+            .context = final ? store : &partial,
+        };
+        run_stage(&call);
+    }
+}
+
+/* Rows [first, last), units [from, to); `from` begins a panel, and with BLAS it is 0. */
+static void product(const frn_product *p, size_t first, size_t last, size_t from, size_t to,
+                    void *scratch)
+{
+    /* rows are counted from the first, as the scratch is */
+    store_context store = {
+        .out = (real *const *)p->out + first, .at = from, .slots = 1, .accumulate = p->accumulate};
+    if (product_runs(p, last - first) > 1) {
+        for (; store.at < to; store.at += TILE)
+            product_panel(p, first, last, store.at, &store, scratch);
+        return;
+    }
+    frn_packed w = p->w;
+    w.data = (const real *)p->w.data + p->w.k * from;
     const stage_call call = {
-        .begin = 0,
         .end = last - first,
         .a = (const real *const *)p->a + first,
-        .w = &p->w,
+        .w = &w,
         .slots = 1,
-        .vectors = p->w.vectors,
-        .units = p->w.units,
-        .bias = p->bias,
+        .vectors = w.vectors,
+        .units = smaller(to, p->w.units) - from,
+        .bias = p->bias ? (const real *)p->bias + from : NULL,
         .epilogue = store_epilogue,
         .context = &store,
         .blas = p->blas,

@@ -19,6 +19,8 @@ SHAPES = [
     (97, 33, 130),
     (13, 129, 70),
     (2000, 11, 53),
+    (20, 2100, 70),
+    (30, 40, 3000),
 ]
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
 
@@ -128,11 +130,12 @@ def test_a_changed_weight_is_packed_anew() -> None:
 
 
 @pytest.mark.parametrize("isa", _native.isas())
-def test_a_row_has_the_same_bits_in_any_batch_and_on_any_threads(isa: str) -> None:
+@pytest.mark.parametrize(("D", "M"), [(65, 300), (2500, 70), (20, 3000)])
+def test_a_row_has_the_same_bits_in_any_batch_and_on_any_threads(isa: str, D: int, M: int) -> None:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((211, 65)).astype(np.float32)
-    w = rng.standard_normal((300, 65)).astype(np.float32)
-    dy = rng.standard_normal((211, 300)).astype(np.float32)
+    x = rng.standard_normal((211, D)).astype(np.float32)
+    w = rng.standard_normal((M, D)).astype(np.float32)
+    dy = rng.standard_normal((211, M)).astype(np.float32)
     with _native.force_isa(isa):
         _native.set_gemm("packed")
         try:
@@ -144,8 +147,11 @@ def test_a_row_has_the_same_bits_in_any_batch_and_on_any_threads(isa: str) -> No
                 dw[n] = np.zeros_like(w)
                 products.accumulate(dy, x, dw[n])
                 np.testing.assert_array_equal(dw[n], dw[1])
+            dx = products.linear_backward(dy, w)
             for first, last in [(0, 1), (5, 6), (17, 34), (200, 211)]:
-                np.testing.assert_array_equal(products.linear(x[first:last], w), whole[first:last])
+                rows = slice(first, last)
+                np.testing.assert_array_equal(products.linear(x[rows], w), whole[rows])
+                np.testing.assert_array_equal(products.linear_backward(dy[rows], w), dx[rows])
         finally:
             _native.set_thread_limit(0)
             _native.set_gemm(None)

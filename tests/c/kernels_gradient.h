@@ -12,7 +12,8 @@ static void run_product(const frn_product *p)
     for (size_t first = 0; first < p->rows; first += GROUP_ROWS) {
         const size_t last = first + GROUP_ROWS < p->rows ? first + GROUP_ROWS : p->rows;
         fence *before = fences;
-        kernels->product(p, first, last, fenced(up_to(kernels->product_bytes(p, GROUP_ROWS), 64)));
+        kernels->product(p, first, last, 0, p->w.units,
+                         fenced(up_to(kernels->product_bytes(p, GROUP_ROWS), 64)));
         release(before);
     }
 }
