@@ -20,7 +20,7 @@ cdef class Weights:
     cdef readonly size_t inputs, units, width  # D, H, S
     cdef readonly object params, grads  # dicts of arrays by local name
     cdef readonly int itemsize
-    cdef FreeList memory
+    cdef readonly FreeList memory  # of all that its calls keep or use
     cdef bint frozen
     cdef Snapshot forward, backward
 

@@ -2,6 +2,8 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
+from fastrnn._memory import FreeList
+
 CELLS: tuple[str, ...]
 
 @final
@@ -15,6 +17,7 @@ class Weights:
     itemsize: int
     params: dict[str, NDArray[Any]]
     grads: dict[str, NDArray[Any]]
+    memory: FreeList
     def __init__(
         self, cell: str, params: dict[str, NDArray[Any]], grads: dict[str, NDArray[Any]]
     ) -> None: ...

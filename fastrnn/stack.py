@@ -72,7 +72,6 @@ class Stack:
         states: States,
         keep: bool = False,
         dropouts: Dropouts | None = None,
-        y: Container | None = None,
     ) -> tuple[Container, States, Saved | None]:
         """Run all layers.
 
@@ -88,8 +87,6 @@ class Stack:
             Keep what :meth:`backward` needs.
         dropouts : Dropouts, optional
             Without it nothing is dropped.
-        y : container, optional
-            Where the last layer writes; a new one by default.
 
         Returns
         -------
@@ -103,9 +100,13 @@ class Stack:
         engine = self.engine or engine_for(self.weights[0][0])
         last = tuple(batch.xp.empty_like(s) for s in states)
         saved = Saved(batch, engine=engine)
+        # Where nothing is kept, all layers write to y: of their input a step is not needed any more
+        # once it is multiplied. Two directions need it at two times: layers alternate between two.
+        n_shared = 0 if keep else min(dirs, len(self.weights))
+        shared = [batch.empty(dirs * S) for _ in range(n_shared)]
         for k, directions in enumerate(self.weights):
             final = k + 1 == len(self.weights)
-            out = y if final and y is not None else batch.empty(dirs * S)
+            out = shared[k % n_shared] if shared else batch.empty(dirs * S)
             passes = [
                 Pass(
                     weights,

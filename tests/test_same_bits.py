@@ -204,6 +204,25 @@ def test_halves_with_carried_state_are_the_whole(
     assert bits(parts(end)) == bits(parts(last))
 
 
+@every_cell
+@both_directions
+@pytest.mark.parametrize(("N", "units"), [(1, 37), (1, 700), (5, 700), (70, 37)])
+def test_layers_in_place_and_with_arrays_of_their_own(
+    name: str, bidirectional: bool, N: int, units: int, rng: np.random.Generator
+) -> None:
+    # Inference writes the upper layers' output over their input.
+    kind, own = CELLS[name]
+    layer = kind(D, units, num_layers=3, bidirectional=bidirectional, random_state=2, **own)
+    x = rng.standard_normal((N, 12, D)).astype(np.float32)
+    lengths = rng.integers(0, 13, N) if N > 1 else None
+    for n_threads in (1, 2, 3):
+        with fastrnn.threads(n_threads):
+            y, last = layer(x, lengths=lengths)
+            expected, expected_last, _ = layer.forward(x, lengths=lengths)
+        assert bits(y) == bits(expected)
+        assert bits(parts(last)) == bits(parts(expected_last))
+
+
 # --- streams -------------------------------------------------------------------------------------
 
 
