@@ -18,6 +18,9 @@ cdef Matrix as_matrix(object array, str name, bint writable=*) except *
 # The BLAS engine if it is chosen, else NULL; imports it on first use.
 cdef const frn_blas *blas_engine(int itemsize) except? NULL
 
+# A 64-bit hash of a matrix, to see whether it has changed.
+cdef uint64_t hash_matrix(const Matrix *m, uint64_t seed, FreeList memory) except? 0
+
 # One run of n elements, `stride` apart.
 cdef frn_axis simple_axis(size_t n, ptrdiff_t stride) noexcept nogil
 

@@ -25,7 +25,8 @@ cdef class Weights:
     cdef Snapshot forward, backward
 
     cdef Matrix matrix(self, str name, bint gradient=*) except *
-    cdef Snapshot snapshot(self, const frn_kernels *kernels, const frn_blas *blas, bint backward)
+    cdef Snapshot snapshot(self, const frn_kernels *kernels, const frn_blas *blas)
+    cdef Snapshot backward_of(self, Snapshot forward)
     cdef uint64_t hash(self) except? 0
-    cdef Snapshot pack(self, const frn_kernels *kernels, const frn_blas *blas, bint backward)
+    cdef Snapshot pack(self, const frn_kernels *kernels, const frn_blas *blas, bint backward, uint64_t hash)
     cdef int sum_biases(self, const frn_cell_info *info, char *to, size_t slot_bytes) except -1

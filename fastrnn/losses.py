@@ -239,9 +239,10 @@ def linear_cross_entropy(
     apart = {n: np.zeros_like(g) for n, g in linear.grads.items()} if n_chunks > 1 else {}
     pieces: list[Array] = []
     dlogits: Array = None
+    call = linear.call()
     for chunk in chunks:
         place = None if room is None else room[: chunk.stop - chunk.start]
-        logits = linear.rows_forward(rows[chunk, :], place)
+        logits = linear.rows_forward(rows[chunk, :], place, call)
         loss[chunk], dlogits = elementwise.cross_entropy(
             logits,
             target_rows[chunk],
@@ -252,7 +253,7 @@ def linear_cross_entropy(
         )
         if gradient and n_chunks > 1:
             add_gradients(dlogits, rows[chunk, :], apart["weight"], apart.get("bias"))
-            pieces.append(linear.rows_backward(dlogits, None if dx is None else dx[chunk]))
+            pieces.append(linear.rows_backward(dlogits, None if dx is None else dx[chunk], call))
     total = _reduce(loss, weights, scale, reduction, form)
     if not gradient:
         return total, None
@@ -263,7 +264,7 @@ def linear_cross_entropy(
             if factor != 1:
                 elementwise.scale(dlogits, factor)
             linear.rows_accumulate(dlogits, rows)
-            return form.restore(linear.rows_backward(dlogits))
+            return form.restore(linear.rows_backward(dlogits, call=call))
         linear.add_scaled(apart, factor)
         drows = dx if dx is not None else namespace(rows).concat(pieces)
         if factor != 1:

@@ -218,28 +218,37 @@ class Linear(Layer):
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = flatten("x", x, self.in_features, self.dtype)
-        y = self.rows_forward(rows)
+        call = self.call()
+        y = self.rows_forward(rows, call=call)
 
         def backward(dy: Any) -> Any:
             drows = form.flatten("dy", dy, self.out_features, self.dtype)
             self.rows_accumulate(drows, rows)
-            return form.restore(self.rows_backward(drows))
+            return form.restore(self.rows_backward(drows, call=call))
 
         return form.restore(y), Backward(backward)
 
     # The same on rows (total, width), for losses that walk them in chunks.
 
-    def rows_forward(self, rows: Array, out: Array | None = None) -> Array:
+    def call(self) -> products.Call:
+        """What the parts of one call and of its backward share: the weight as it is now."""
+        return products.Call(self.cache)
+
+    def rows_forward(
+        self, rows: Array, out: Array | None = None, call: products.Call | None = None
+    ) -> Array:
         """The result for rows (total, in_features)."""
         weight, bias = self._weights(rows)
         out = self._room(rows, self.out_features) if out is None else out
-        return products.linear(rows, weight, bias, self.cache, out)
+        return products.linear(rows, weight, bias, call or self.cache, out)
 
-    def rows_backward(self, drows: Array, out: Array | None = None) -> Array:
+    def rows_backward(
+        self, drows: Array, out: Array | None = None, call: products.Call | None = None
+    ) -> Array:
         """The gradient of the rows from that of the results."""
         weight, _ = self._weights(drows)
         out = self._room(drows, self.in_features) if out is None else out
-        return products.linear_backward(drows, weight, self.cache, out)
+        return products.linear_backward(drows, weight, call or self.cache, out)
 
     def rows_accumulate(self, drows: Array, rows: Array) -> None:
         """Add the parameters' gradients into ``grads``."""

@@ -14,6 +14,9 @@ from fastrnn.checks import Array, namespace
 Cache = _products.Snapshots
 """What is kept of one weight between calls; opaque to everyone else."""
 
+Call = _products.Call
+"""The same for one call and its backward: ``Call(cache)`` sees only once if the weight changed."""
+
 
 def _is_native(*arrays: Array | None) -> bool:
     """Whether all are NumPy arrays of one real dtype whose rows the kernels can address."""
@@ -31,7 +34,7 @@ def linear(
     x: Array,
     weight: Array,
     bias: Array | None = None,
-    cache: Cache | None = None,
+    cache: Cache | Call | None = None,
     out: Array | None = None,
 ) -> Array:
     """The result x W^T + b.
@@ -41,7 +44,7 @@ def linear(
     x : array (rows, D)
     weight : array (M, D)
     bias : array (M,), optional
-    cache : Cache, optional
+    cache : Cache or Call, optional
         The weight's own.
     out : array (rows, M), optional
         Where to write; NumPy arrays only.
@@ -63,7 +66,7 @@ def linear(
 
 
 def linear_backward(
-    dy: Array, weight: Array, cache: Cache | None = None, out: Array | None = None
+    dy: Array, weight: Array, cache: Cache | Call | None = None, out: Array | None = None
 ) -> Array:
     """The gradient of x, dy W: array (rows, D)."""
     if _is_native(dy, weight, out):

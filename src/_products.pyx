@@ -19,6 +19,8 @@ cdef enum:
 cdef double TASK_OPERATIONS = 3e7  # a tenth of a millisecond: little enough to be claimed evenly
 cdef double REGION_OPERATIONS = 5e8  # a few milliseconds on one thread
 cdef double THREAD_OPERATIONS = 2e5  # a second thread gains less than it costs below
+cdef size_t THREAD_BYTES = 1 << 18  # the same for a hash
+cdef size_t HASH_BYTES = 1 << 17  # that one task hashes, about: fixes the hash
 
 
 cdef Matrix as_matrix(object array, str name, bint writable=False) except *:
@@ -64,6 +66,38 @@ cdef int threads_for(double operations, const frn_blas *blas) noexcept nogil:
     if blas != NULL and (blas.thread_count == NULL or blas.thread_count() != 1):
         return 1
     return num_threads() if operations >= THREAD_OPERATIONS else 1
+
+
+# ---- whether weights have changed ----
+
+cdef struct HashTask:
+    const Matrix *m
+    size_t rows  # of a task
+    uint64_t *hashes
+
+
+cdef void hash_task(void *ctx, size_t index, int worker) noexcept nogil:
+    cdef HashTask *t = <HashTask *>ctx
+    cdef const Matrix *m = t.m
+    cdef size_t first = index * t.rows, last = min(first + t.rows, m.rows), row_bytes = m.columns * m.itemsize, i
+    cdef uint64_t value = index
+    if m.lead == <ptrdiff_t>m.columns:
+        value = hash_bytes(m.data + first * row_bytes, (last - first) * row_bytes, value)
+    else:
+        for i in range(first, last):
+            value = hash_bytes(m.data + <ptrdiff_t>i * m.lead * m.itemsize, row_bytes, value)
+    t.hashes[index] = value
+
+
+cdef uint64_t hash_matrix(const Matrix *m, uint64_t seed, FreeList memory) except? 0:
+    cdef size_t row_bytes = max(<size_t>1, m.columns * m.itemsize)
+    cdef HashTask task = HashTask(m, max(<size_t>1, HASH_BYTES // row_bytes), NULL)
+    cdef size_t tasks = (m.rows + task.rows - 1) // task.rows
+    cdef Block hashes = memory.take(tasks * sizeof(uint64_t))
+    task.hashes = <uint64_t *>hashes.ptr
+    with nogil:
+        parallel(hash_task, &task, tasks, num_threads() if m.rows * row_bytes >= THREAD_BYTES else 1)
+        return hash_bytes(hashes.ptr, tasks * sizeof(uint64_t), seed)
 
 
 # ---- packing ----
@@ -208,7 +242,7 @@ cdef class _Packed:
     cdef frn_packed packed
     cdef const frn_kernels *kernels
     cdef const frn_blas *blas
-    cdef uint64_t hash
+    cdef uint64_t hash, bias_hash
 
 
 cdef FreeList _memory = FreeList()
@@ -230,6 +264,27 @@ class Snapshots:
         return Snapshots, ()
 
 
+class Call:
+    """The same for one call and its backward, between which the weight does not change.
+
+    Parameters
+    ----------
+    snapshots : Snapshots
+        What is kept between calls.
+    """
+
+    __slots__ = ("backward", "forward", "snapshots")
+
+    def __init__(self, snapshots):
+        self.snapshots = snapshots
+        self.forward = None
+        self.backward = None
+
+
+cdef bint is_for(_Packed held, const frn_kernels *table, const frn_blas *blas) noexcept:
+    return held is not None and held.kernels == table and held.blas == blas
+
+
 cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
     """The weight (M, D) packed for x W' (inner dimension D) or, transposed, for dy W (inner M)."""
     cdef const frn_kernels *table = kernels(w.itemsize)
@@ -237,21 +292,31 @@ cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
     if blas != NULL:
         check_blas("weight", w)
     cdef Matrix b
-    cdef size_t row_bytes = w.columns * w.itemsize, i
-    cdef uint64_t hash = transposed
-    if w.lead == <ptrdiff_t>w.columns:
-        hash = hash_bytes(w.data, w.rows * row_bytes, hash)
-    else:
-        for i in range(w.rows):
-            hash = hash_bytes(w.data + i * w.lead * w.itemsize, row_bytes, hash)
+    cdef _Packed held = None, other = None
+    call = snapshots if isinstance(snapshots, Call) else None
+    if call is not None:
+        held = call.backward if transposed else call.forward
+        if is_for(held, table, blas):
+            return held
+        other = call.forward if transposed else call.backward
+        snapshots = call.snapshots
+    cdef uint64_t hash = hash_matrix(&w, 0, _memory) if other is None else other.hash, bias_hash = 0
     if bias is not None:
         b = as_matrix(bias, "bias")
-        hash = hash_bytes(b.data, b.columns * b.itemsize, hash + 1)
-    cdef _Packed held = None
+        bias_hash = hash_bytes(b.data, b.columns * b.itemsize, 1)
     if snapshots is not None:
         held = snapshots.backward if transposed else snapshots.forward
-        if held is not None and held.hash == hash and held.kernels == table and held.blas == blas:
-            return held
+    if not is_for(held, table, blas) or held.hash != hash or held.bias_hash != bias_hash:
+        held = _pack_anew(w, bias, transposed, table, blas)
+        held.hash, held.bias_hash = hash, bias_hash
+    for keeper in (snapshots, call):
+        if keeper is not None:
+            setattr(keeper, "backward" if transposed else "forward", held)
+    return held
+
+
+cdef _Packed _pack_anew(Matrix w, object bias, bint transposed, const frn_kernels *table, const frn_blas *blas):
+    cdef Matrix b
     cdef frn_axis rows = simple_axis(w.rows, w.lead), columns = simple_axis(w.columns, 1)
     cdef frn_axis *k = &rows if transposed else &columns
     cdef frn_axis *units = &columns if transposed else &rows
@@ -259,20 +324,15 @@ cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
     made.block = _memory.take(table.packed_bytes(k, units, FRN_SLOTS))
     made.kernels = table
     made.blas = blas
-    made.hash = hash
     with nogil:
         made.packed = pack(table, blas != NULL, w.data, k, units, FRN_SLOTS, made.block.ptr)
     cdef size_t padded
     if bias is not None:
+        b = as_matrix(bias, "bias")
         padded = (w.rows + table.lanes - 1) // table.lanes * table.lanes * w.itemsize
         made.bias = _memory.take(padded)
         memset(made.bias.ptr, 0, padded)
         memcpy(made.bias.ptr, b.data, b.columns * b.itemsize)
-    if snapshots is not None:
-        if transposed:
-            snapshots.backward = made
-        else:
-            snapshots.forward = made
     return made
 
 

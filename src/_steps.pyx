@@ -122,7 +122,7 @@ cdef class Steps:
         self.run.n = n
         for layer in range(L):
             one = weights[layer]
-            snapshot = one.snapshot(table, blas_engine(size), False)
+            snapshot = one.snapshot(table, blas_engine(size))
             self.snapshots.append(snapshot)
             memory = self.arena.ptr + layer * self.layer_bytes
             p.cell = one.cell

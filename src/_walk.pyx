@@ -59,7 +59,7 @@ cdef class Walk:
         self.kernels = kernels(weights.itemsize)
         self.info = &self.kernels.cells[<int>weights.cell]
         p.blas = blas_engine(weights.itemsize)
-        self.snapshot = weights.snapshot(self.kernels, p.blas, False)
+        self.snapshot = weights.snapshot(self.kernels, p.blas)
         p.cell = weights.cell
         p.n = self.order.shape[0]
         p.steps = sizes.shape[0]
@@ -226,7 +226,7 @@ cdef class Walk:
         cdef frn_pass *p = &self.p
         cdef FreeList memory = self.weights.memory
         cdef int size = self.kernels.itemsize
-        self.back = self.weights.snapshot(self.kernels, p.blas, True)
+        self.back = self.weights.backward_of(self.snapshot)
         p.w_x_back = self.back.x
         p.w_h_back[0], p.w_h_back[1] = self.back.h[0], self.back.h[1]
         if dy is not None:

@@ -10,8 +10,8 @@ from libc.string cimport memset
 
 from fastrnn._kernels cimport FRN_SLOTS, frn_axis
 from fastrnn._memory cimport FreeList
-from fastrnn._native cimport hash_bytes, kernels as kernels_of
-from fastrnn._products cimport as_matrix, blas_engine, pack, simple_axis
+from fastrnn._native cimport kernels as kernels_of
+from fastrnn._products cimport as_matrix, blas_engine, hash_matrix, pack, simple_axis
 
 # In the order of frn_cell.
 CELLS = ("lstm", "lstm_projected", "gru", "gru_after", "rnn_tanh", "rnn_relu", "rnn_sigmoid")
@@ -87,24 +87,35 @@ cdef class Weights:
         """Pack now, and trust from now on that the parameters do not change."""
         cdef const frn_kernels *table = kernels_of(self.itemsize)
         self.frozen = False
-        self.snapshot(table, blas_engine(self.itemsize), False)
+        self.snapshot(table, blas_engine(self.itemsize))
         self.frozen = True
 
-    cdef Snapshot snapshot(self, const frn_kernels *kernels, const frn_blas *blas, bint backward):
-        """The weights packed for the forward or the backward loop; may be used by many calls at once."""
+    cdef Snapshot snapshot(self, const frn_kernels *kernels, const frn_blas *blas):
+        """The weights packed for the forward loop; may be used by many calls at once."""
         # Nothing is locked while weights are packed: at worst two calls that come first both pack.
         cdef Snapshot held
+        cdef uint64_t hash = 0
         with cython.critical_section(self):
-            held = self.backward if backward else self.forward
-        if held is not None and held.kernels == kernels and held.blas == blas:
-            if (self.frozen and not backward) or held.hash == self.hash():
-                return held
-        held = self.pack(kernels, blas, backward)
-        with cython.critical_section(self):
-            if backward:
-                self.backward = held
-            else:
+            held = self.forward
+        if not self.frozen:
+            hash = self.hash()
+        elif held is not None:
+            hash = held.hash
+        if held is None or held.kernels != kernels or held.blas != blas or held.hash != hash:
+            held = self.pack(kernels, blas, False, hash or self.hash())
+            with cython.critical_section(self):
                 self.forward = held
+        return held
+
+    cdef Snapshot backward_of(self, Snapshot forward):
+        """The same weights packed for the backward loop: they have not changed since `forward` was made or found."""
+        cdef Snapshot held
+        with cython.critical_section(self):
+            held = self.backward
+        if held is None or held.kernels != forward.kernels or held.blas != forward.blas or held.hash != forward.hash:
+            held = self.pack(forward.kernels, forward.blas, True, forward.hash)
+            with cython.critical_section(self):
+                self.backward = held
         return held
 
     cdef uint64_t hash(self) except? 0:
@@ -112,11 +123,10 @@ cdef class Weights:
         cdef Matrix m
         for name in self.params:
             m = self.matrix(name)
-            with nogil:
-                value = hash_bytes(m.data, m.rows * m.columns * m.itemsize, value)
+            value = hash_matrix(&m, value, self.memory)
         return value
 
-    cdef Snapshot pack(self, const frn_kernels *kernels, const frn_blas *blas, bint backward):
+    cdef Snapshot pack(self, const frn_kernels *kernels, const frn_blas *blas, bint backward, uint64_t hash):
         cdef const frn_cell_info *info = &kernels.cells[<int>self.cell]
         cdef size_t H = self.units, S = self.width, D = self.inputs, lanes = kernels.lanes
         cdef Snapshot made = Snapshot.__new__(Snapshot)
@@ -161,7 +171,7 @@ cdef class Weights:
         made.memory = self.memory.take(total + bias_bytes)
         made.kernels = kernels
         made.blas = blas
-        made.hash = self.hash()
+        made.hash = hash
         cdef frn_packed packed
         for i in range(info.stages + 1):
             with nogil:

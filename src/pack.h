@@ -15,11 +15,29 @@ static size_t pack_tasks(const frn_axis *units, int vectors)
     return panel_count(units->n, vectors);
 }
 
-/* One panel; `plain` gives the (k, slots * Hp) matrix that BLAS multiplies with. */
+/* `lanes` rows of n elements, `stride` apart, as columns of n vectors, `lead` apart. */
+static void pack_rows(real *to, size_t lead, const real *from, ptrdiff_t stride, size_t lanes,
+                      size_t n)
+{
+    enum { AHEAD = 64 }; /* elements: many rows at once are more than a processor looks ahead for */
+    for (size_t begin = 0; begin < n; begin += LANES, to += LANES * lead) {
+        const size_t columns = smaller(n - begin, LANES);
+        V v[LANES];
+        for (size_t lane = 0; lane < LANES; lane++) {
+            const real *row = from + (ptrdiff_t)lane * stride + begin;
+            if (lane < lanes) __builtin_prefetch(row + AHEAD);
+            v[lane] = lane < lanes ? load_units(row, columns) : vzero();
+        }
+        vtranspose(v);
+        for (size_t j = 0; j < columns; j++) vstore(to + j * lead, v[j]);
+    }
+}
+
+/* One panel; `plain` gives the (k, slots * Hp) matrix that BLAS multiplies with.  The elements of
+ * one of the axes are neighbors. */
 static void pack(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors,
                  int plain, size_t task)
 {
-    enum { BLOCK = 16 }; /* of k: its destination lines stay in L1 while all lanes are written */
     const size_t unit = task * vectors * LANES, left = units->n - unit;
     const size_t ours = smaller((left + LANES - 1) / LANES, vectors), padded = round_up(units->n);
     const size_t inner = k->blocks * k->padded;
@@ -33,20 +51,11 @@ static void pack(void *dst, const void *src, const frn_axis *k, const frn_axis *
                 real *to = panel + run * k->padded * lead +
                            (plain ? slot * padded + v * LANES : (slot * ours + v) * LANES);
                 const size_t lanes = smaller(left - v * LANES, LANES);
-                if (units->stride == 1) {
+                if (units->stride == 1)
                     for (size_t j = 0; j < k->n; j++)
                         vstore(to + j * lead, load_units(from + (ptrdiff_t)j * k->stride, lanes));
-                } else {
-                    for (size_t begin = 0; begin < k->n; begin += BLOCK) {
-                        const size_t end = smaller(begin + BLOCK, k->n);
-                        for (size_t lane = 0; lane < LANES; lane++)
-                            for (size_t j = begin; j < end; j++)
-                                to[j * lead + lane] = lane < lanes
-                                                          ? from[(ptrdiff_t)lane * units->stride +
-                                                                 (ptrdiff_t)j * k->stride]
-                                                          : 0;
-                    }
-                }
+                else
+                    pack_rows(to, lead, from, units->stride, lanes, k->n);
                 for (size_t j = k->n; j < k->padded; j++) vstore(to + j * lead, vzero());
             }
 }

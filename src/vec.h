@@ -19,6 +19,7 @@
  *   vabs                clears the sign, of NaN and zero too
  *   vcopysign(a, b)     a with b's sign, for a whose own sign is clear
  *   vsum vmaxval        over the lanes, always in the order given there
+ *   vtranspose          LANES vectors as the rows of a square, turned into its columns
  *   vpow2 vscale2       powers of two, for exp
  */
 #ifndef FRN_VEC_H
@@ -380,6 +381,43 @@ FRN_INLINE real vmaxval(V v)
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) e[i] = e[i] > e[i + half] ? e[i] : e[i + half];
     return e[0];
+}
+
+/* ---- across vectors
+ * ---------------------------------------------------------------------------------- */
+
+/* The lanes of two vectors in turn: of their lower halves, and of their upper ones. */
+#if LANES == 2
+#define FRN_LOWER 0, 2
+#define FRN_UPPER 1, 3
+#elif LANES == 4
+#define FRN_LOWER 0, 4, 1, 5
+#define FRN_UPPER 2, 6, 3, 7
+#elif LANES == 8
+#define FRN_LOWER 0, 8, 1, 9, 2, 10, 3, 11
+#define FRN_UPPER 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FRN_LOWER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define FRN_UPPER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+#if defined(__clang__)
+#define FRN_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define FRN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (frn_bits){__VA_ARGS__})
+#endif
+
+/* Each round shuffles all elements like two halves of a deck of cards; after one round for each
+ * doubling of LANES an element's row has become its column. */
+FRN_INLINE void vtranspose(V *v)
+{
+    for (int round = 1; round < LANES; round *= 2) {
+        V before[LANES];
+        for (int i = 0; i < LANES; i++) before[i] = v[i];
+        for (int i = 0; i < LANES / 2; i++) {
+            v[2 * i] = FRN_SHUFFLE(before[i], before[i + LANES / 2], FRN_LOWER);
+            v[2 * i + 1] = FRN_SHUFFLE(before[i], before[i + LANES / 2], FRN_UPPER);
+        }
+    }
 }
 
 #endif

@@ -155,3 +155,32 @@ def test_a_row_has_the_same_bits_in_any_batch_and_on_any_threads(isa: str, D: in
         finally:
             _native.set_thread_limit(0)
             _native.set_gemm(None)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_change_of_any_element_is_seen(n_threads: int) -> None:
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((350, 700)).astype(np.float32)  # some pieces of a hash
+    wide = np.zeros((350, 710), np.float32)
+    wide[:, :700] = w
+    x = rng.standard_normal((2, 700)).astype(np.float32)
+    dy = rng.standard_normal((2, 350)).astype(np.float32)
+    _native.set_thread_limit(n_threads)
+    for weight in (w, wide[:, :700]):
+        cache = products.Cache()
+        for i, j in [(0, 0), (0, 699), (170, 333), (349, 0), (349, 699)]:
+            for call in (cache, products.Call(cache)):
+                weight[i, j] += 1
+                y, dx = products.linear(x, weight, None, call), products.linear_backward(dy, weight)
+                np.testing.assert_array_equal(y, products.linear(x, weight))
+                np.testing.assert_array_equal(products.linear_backward(dy, weight, call), dx)
+
+
+def test_one_call_looks_at_its_weight_once() -> None:
+    x, w = np.ones((2, 3)), np.ones((4, 3))
+    call = products.Call(products.Cache())
+    products.linear(x, w, None, call)
+    w[:] = 2  # which a caller must not do
+    np.testing.assert_array_equal(products.linear(x, w, None, call), np.full((2, 4), 3.0))
+    np.testing.assert_array_equal(products.linear(x, w), np.full((2, 4), 6.0))

@@ -435,12 +435,24 @@ static void check_arithmetic(int rounds)
     }
 }
 
+static void check_transpose(void)
+{
+    V v[LANES];
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++) v[i][j] = (real)(i * LANES + j);
+    vtranspose(v);
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++)
+            CHECK(v[i][j] == (real)(j * LANES + i), "row %d, lane %d: %g", i, j, (double)v[i][j]);
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "fast";
     int all = strcmp(mode, "all") == 0, slow = all || strcmp(mode, "slow") == 0;
     printf("%s, %d lanes, %d rows\n", FRN_DOUBLE ? "double" : "float", LANES, FRN_MR);
     check_memory();
+    check_transpose();
     check_arithmetic(slow ? 20000 : 2000);
     check_exact_values();
     check_lanes(slow ? 5000 : 300);
