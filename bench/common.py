@@ -118,10 +118,10 @@ def _once(call: Callable[[], object]) -> float:
 
 def _turn(call: Callable[[], object], once: float, seconds: float) -> list[float]:
     """Times of one turn's calls."""
-    if once < 0.1:  # wake sleeping threads and fill the caches that this candidate uses
+    if once < 0.03:  # wake sleeping threads and fill the caches that this candidate uses
         call()
     inner = 1 if once >= 20e-6 else int(200e-6 / once)
-    least = 5 if once < 0.02 else 2 if once < 0.1 else 1
+    least = 5 if once < 0.02 else 2 if once < 0.05 else 1
     count = max(least, min(1000, int(seconds / (once * inner))))
     measured = []
     for _ in range(count):

@@ -12,20 +12,13 @@ from bench.common import clean_process
 
 clean_process()
 
-import numpy as np  # noqa: E402
-
-from bench.adapters import Adapter, Candidate, Layer  # noqa: E402
-from bench.layers import Case, compare, layer_options, peers, with_blas  # noqa: E402
+from bench.adapters import Adapter, Candidate  # noqa: E402
+from bench.layers import Case, compare, inference, layer_options, peers, with_blas  # noqa: E402
 from bench.rows import OURS, show  # noqa: E402
 
 BATCHES = [8, 32, 64, 256]
 SHAPES = [(50, 128, 128), (50, 256, 256), (50, 512, 512), (35, 650, 650)]
 PEERS = ["torch", "onnxruntime", "openvino", "numpy"]
-
-
-def ours(layer: Layer, x: np.ndarray) -> Candidate:
-    """The layer's call."""
-    return Candidate(lambda: layer(x)[0], lambda y: {"y": y})
 
 
 def candidates(
@@ -34,9 +27,9 @@ def candidates(
     """Every library over the same sequences."""
     layer, x = case.layer(dtype), case.rows(case.D, dtype)
     return {
-        OURS: ours(layer, x),
+        OURS: inference(layer, x),
         **{name: adapter.sequences(layer, x) for name, adapter in adapters.items()},
-        "fastrnn blas": with_blas(ours(case.layer(dtype), x)),
+        "fastrnn blas": with_blas(inference(case.layer(dtype), x)),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.adapters import Candidate, load
 from bench.common import interleave
-from bench.rows import OURS, make_row, same, set_threads
+from bench.rows import OURS, check, make_row, set_threads
 from bench.targets import Row
 from fastrnn import LSTM, Embedding, Linear, clip_grad_norm
 from fastrnn.losses import linear_cross_entropy
@@ -91,18 +91,8 @@ def compare(
 
                 twin = make_model(symbols, H, L)
                 candidates["torch"] = pytorch_language.training(twin, inputs, targets)
-                check(f"{work} {case}", candidates)
+                check(f"{work} {case}", candidates, calls=2)
             times = interleave({n: c.call for n, c in candidates.items()}, chosen.seconds)
             # Each layer multiplies by two matrices (4H, H); the embedding looks up.
             forward = 2.0 * N * T * (L * 2 * 4 * H * H + H * symbols)
             yield make_row(work, "lstm", case, threads, times, 3 * forward)
-
-
-def check(what: str, candidates: dict[str, Candidate]) -> None:
-    """Take two steps with each and compare the losses and all parameters."""
-    for _ in range(2):
-        answers = {name: c.arrays(c.call()) for name, c in candidates.items()}
-        for other, arrays in answers.items():
-            if other != OURS:
-                for name, array in arrays.items():
-                    same(f"{what}: {name} of {other}", answers[OURS][name], array)

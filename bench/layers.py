@@ -14,7 +14,7 @@ import numpy as np
 import fastrnn
 from bench.adapters import Adapter, Candidate, Layer, load
 from bench.common import interleave
-from bench.rows import OURS, REPORTED, forced_isa, make_row, options, same, set_threads
+from bench.rows import REPORTED, check, forced_isa, make_row, options, set_threads
 from bench.targets import Row
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
@@ -85,6 +85,12 @@ def layer_options(
     parser.add_argument("--batches", nargs="+", type=int, default=list(batches), metavar="N")
     parser.add_argument("--shapes", nargs="+", type=shape, default=list(shapes), metavar="T,D,H")
     parser.add_argument("--peers", nargs="*", default=list(peers), help="which take part")
+    parser.add_argument(
+        "--reported",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also the candidates that are no peers: NumPy, and fastrnn with BLAS",
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     return parser
 
@@ -118,6 +124,7 @@ def compare(
     candidates: Callable[[Case, Mapping[str, Adapter]], dict[str, Candidate]],
     passes: int,
     which: Sequence[Case] | None = None,
+    calls: int = 1,
 ) -> Iterator[Row]:
     """Check and time the candidates of every chosen case.
 
@@ -135,6 +142,8 @@ def compare(
         Work of one call in forward passes: 1, or 3 with the backward pass, which is two.
     which : sequence of Case, optional
         Instead of those that the options choose.
+    calls : int
+        How many calls' answers are compared.
     """
     for threads in chosen.threads:
         set_threads(threads)
@@ -142,7 +151,9 @@ def compare(
             adapter.set_threads(threads)
         for case in cases(chosen) if which is None else which:
             found = candidates(case, adapters)
-            check(str(case), found)
+            if not chosen.reported:
+                found = {name: c for name, c in found.items() if name not in REPORTED}
+            check(str(case), found, calls)
             times = interleave(
                 {name: c.call for name, c in found.items()}, chosen.seconds, rare=REPORTED
             )
@@ -157,12 +168,26 @@ def compare(
             )
 
 
-def check(what: str, candidates: Mapping[str, Candidate]) -> None:
-    """Compare one answer of each candidate with ours."""
-    answers = {name: c.arrays(c.call()) for name, c in candidates.items()}
-    for other, arrays in answers.items():
-        for name, array in arrays.items():
-            same(f"{what}: {name} of {other}", answers[OURS][name], array)
+def inference(layer: Layer, x: np.ndarray, lengths: np.ndarray | None = None) -> Candidate:
+    """Our layer's call over x (N, T, D)."""
+    return Candidate(lambda: layer(x, lengths=lengths)[0], lambda y: {"y": y})
+
+
+def training(
+    layer: Layer, x: np.ndarray, dy: np.ndarray, lengths: np.ndarray | None = None
+) -> Candidate:
+    """Our layer's training step, which leaves gradients where users find them."""
+
+    def call() -> np.ndarray:
+        layer.zero_grad()
+        _, _, backward = layer.forward(x, lengths=lengths)
+        dx: np.ndarray = backward(dy)[0]
+        return dx
+
+    def arrays(dx: np.ndarray) -> dict[str, np.ndarray]:
+        return {"dx": dx, **{name: grad.copy() for name, grad in layer.grads.items()}}
+
+    return Candidate(call, arrays)
 
 
 def with_blas(candidate: Candidate) -> Candidate:

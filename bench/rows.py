@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ import scipy.linalg  # noqa: F401  # loads the BLAS whose threads `set_threads` 
 import threadpoolctl
 
 import fastrnn
+from bench.adapters import Candidate
 from bench.common import Times, environment, machine
 from bench.limits import fma_peak
 from bench.table import print_table
@@ -26,7 +26,7 @@ from bench.targets import Row, judge, judge_means
 from fastrnn._native import chosen_isa
 
 OURS = "fastrnn"
-# Candidates that are reported beside the peers, but are none.
+# Candidates that are reported beside the peers, but are none; so is every other way of fastrnn's.
 REPORTED = ("fastrnn blas", "numpy")
 
 
@@ -48,14 +48,14 @@ def forced_isa() -> str:
     return os.environ.get("FASTRNN_ISA") or "default"
 
 
-@functools.cache
 def peak(threads: int, dtype: str) -> float:
     """The machine's fused multiply-adds, two operations each, of the instruction set in use.
 
-    The most of five measurements: what disturbs one makes it less, never more.
+    Measured beside each row, since the machine's speed drifts; the most of several measurements,
+    since what disturbs one makes it less, never more.
     """
     isa = "native" if forced_isa() == "default" else chosen_isa()
-    return max(fma_peak(threads, dtype, isa) for _ in range(5))
+    return max(fma_peak(threads, dtype, isa, seconds=0.02) for _ in range(6))
 
 
 def make_row(
@@ -80,7 +80,11 @@ def make_row(
     """
     ours = times[OURS]
     measures = {name: ours.ratio(other) for name, other in times.items() if name != OURS}
-    peers = [ratio for name, ratio in measures.items() if name not in REPORTED]
+    peers = [
+        ratio
+        for name, ratio in measures.items()
+        if name not in REPORTED and not name.startswith(OURS)
+    ]
     if peers:
         measures["best"] = min(peers)
     if operations is not None:
@@ -94,6 +98,15 @@ def same(what: str, ours: np.ndarray, theirs: np.ndarray) -> None:
     scale = max(float(np.abs(theirs).max()), 1e-30)
     if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=0, atol=1e-4 * scale):
         raise SystemExit(f"{what}: fastrnn's result is another, so the times mean nothing")
+
+
+def check(what: str, candidates: Mapping[str, Candidate], calls: int = 1) -> None:
+    """Compare the answers of the candidates' first calls with ours."""
+    for _ in range(calls):
+        answers = {name: c.arrays(c.call()) for name, c in candidates.items()}
+        for other, arrays in answers.items():
+            for name, array in arrays.items():
+                same(f"{what}: {name} of {other}", answers[OURS][name], array)
 
 
 def set_threads(threads: int) -> None:

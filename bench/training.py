@@ -12,10 +12,8 @@ from bench.common import clean_process
 
 clean_process()
 
-import numpy as np  # noqa: E402
-
-from bench.adapters import Adapter, Candidate, Layer  # noqa: E402
-from bench.layers import Case, compare, layer_options, peers, with_blas  # noqa: E402
+from bench.adapters import Adapter, Candidate  # noqa: E402
+from bench.layers import Case, compare, layer_options, peers, training, with_blas  # noqa: E402
 from bench.rows import OURS, show  # noqa: E402
 
 BATCHES = [20, 64, 128]
@@ -29,31 +27,16 @@ SHAPES = [
 ]
 
 
-def ours(layer: Layer, x: np.ndarray, dy: np.ndarray) -> Candidate:
-    """A step that leaves gradients where users find them."""
-
-    def call() -> np.ndarray:
-        layer.zero_grad()
-        _, _, backward = layer.forward(x)
-        dx: np.ndarray = backward(dy)[0]
-        return dx
-
-    def arrays(dx: np.ndarray) -> dict[str, np.ndarray]:
-        return {"dx": dx, **{name: grad.copy() for name, grad in layer.grads.items()}}
-
-    return Candidate(call, arrays)
-
-
 def candidates(case: Case, adapters: Mapping[str, Adapter], dtype: str) -> dict[str, Candidate]:
     """Every library that trains, with the same gradient of the output."""
     layer, x = case.layer(dtype), case.rows(case.D, dtype)
     dy = case.rows(case.H, dtype, seed=1)
-    found = {OURS: ours(layer, x, dy)}
+    found = {OURS: training(layer, x, dy)}
     if "torch" in adapters:
         from bench.adapters import pytorch
 
         found["torch"] = pytorch.training(layer, x, dy)
-    return {**found, "fastrnn blas": with_blas(ours(case.layer(dtype), x, dy))}
+    return {**found, "fastrnn blas": with_blas(training(case.layer(dtype), x, dy))}
 
 
 if __name__ == "__main__":

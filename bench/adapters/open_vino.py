@@ -40,41 +40,44 @@ def shared(array: np.ndarray) -> Any:
     return openvino.Tensor(array, shared_memory=True)
 
 
+class Bound:
+    """A request and what it must not outlive: OpenVINO does not keep the arrays of its tensors."""
+
+    def __init__(self, running: Any, x: np.ndarray, y: np.ndarray) -> None:
+        self.running, self.x, self.y = running, x, y
+        running.set_tensor("x", shared(x))
+        running.set_tensor("y", shared(y))
+
+    def __call__(self) -> np.ndarray:
+        """Compute y; without `share_outputs` it would also copy it into an array of its own."""
+        self.running.infer(share_outputs=True)
+        return self.y
+
+
 def sequences(layer: Layer, x: np.ndarray) -> Candidate:
     """Inference of whole sequences."""
     N, T, _ = x.shape
-    running = request(layer, N, T)
     y = np.zeros((T, N, layer.output_size), np.float32)
-    running.set_tensor("x", shared(np.ascontiguousarray(x.swapaxes(0, 1))))
-    running.set_tensor("y", shared(y))
-
-    def call() -> np.ndarray:
-        running.infer()
-        return y
-
+    call = Bound(request(layer, N, T), np.ascontiguousarray(x.swapaxes(0, 1)), y)
     return Candidate(call, lambda y: {"y": y.swapaxes(0, 1)})
 
 
 def step(layer: Layer, x: np.ndarray) -> Candidate:
     """A step of a stream; state and next state change places."""
     N = x.shape[0]
-    running = request(layer, N, 1, carried=True)
-    states = ["h", "c"] if isinstance(layer, LSTM) else ["h"]
+    names = ["h", "c"] if isinstance(layer, LSTM) else ["h"]
+    states = {s: [np.zeros((1, N, layer.hidden_size), np.float32) for _ in "01"] for s in names}
     y = np.zeros((1, N, layer.output_size), np.float32)
-    running.set_tensor("x", shared(np.ascontiguousarray(x[None])))
-    running.set_tensor("y", shared(y))
-    held = {
-        s: [shared(np.zeros((1, N, layer.hidden_size), np.float32)) for _ in "01"] for s in states
-    }
+    bound = Bound(request(layer, N, 1, carried=True), np.ascontiguousarray(x[None]), y)
+    tensors = {name: [shared(array) for array in pair] for name, pair in states.items()}
     turn = 0
 
     def call() -> np.ndarray:
         nonlocal turn
-        for name, pair in held.items():
-            running.set_tensor(f"{name}0", pair[turn])
-            running.set_tensor(f"{name}1", pair[1 - turn])
-        running.infer()
+        for name, pair in tensors.items():
+            bound.running.set_tensor(f"{name}0", pair[turn])
+            bound.running.set_tensor(f"{name}1", pair[1 - turn])
         turn = 1 - turn
-        return y
+        return bound()
 
     return Candidate(call, lambda y: {"y": y[0]})

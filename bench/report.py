@@ -1,0 +1,103 @@
+"""What all results say together: a line for each target, the tables of README.md, and the chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench import chart, results
+from bench.common import machine
+from bench.table import table
+from bench.targets import TARGETS, Row, Target, Verdict, judge, judge_isas, judge_means
+
+README = results.HERE / "README.md"
+CHART = results.HERE / "speed.svg"
+BEGIN = "<!-- what follows is written by python -m bench.run --publish -->\n"
+
+HEADS = ["work", "rows", "threads", "measure", "target", "worst or mean", "met", "verdict"]
+
+
+def summary(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A Markdown table with a line for each target and number of threads, misses called MISS."""
+    return table(HEADS, _targets(results.rows_of(runs)))
+
+
+def _targets(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """The cells of the summary's lines."""
+    verdicts = {id(row): judge(row) for row in rows}
+    means = {(id(v.target), v.threads): (v, count) for v, count in judge_means(rows)}
+    for target in TARGETS:
+        for threads in sorted({row.threads for row in rows if target.fits(row)}):
+            if target.mean:
+                verdict, count = means[id(target), threads]
+                yield _line(verdict, [verdict], count)
+                continue
+            found = [
+                verdict
+                for row in rows
+                for verdict in verdicts[id(row)]
+                if verdict.target is target and verdict.threads == threads
+            ]
+            worst = (max if target.most else min)(found, key=lambda v: v.measured)
+            yield _line(worst, found, len(found))
+    for verdict, count in judge_isas(rows):
+        yield _line(verdict, [verdict], count)
+
+
+def _line(shown: Verdict, all_of: Sequence[Verdict], count: int) -> list[str]:
+    target, met = shown.target, sum(verdict.met for verdict in all_of)
+    sign = "<=" if target.most else ">="
+    return [
+        target.work,
+        _where(target) + (f", mean of {count}" if target.mean else ""),
+        str(shown.threads),
+        target.measure,
+        f"{sign} {shown.limit:.3g}",
+        f"{shown.measured:.2f}",
+        f"{met}/{len(all_of)}",
+        "met" if met == len(all_of) else "MISS",
+    ]
+
+
+def _where(target: Target) -> str:
+    """Which rows a target is for, in words."""
+    usual = {"dtype": ["float32"], "isa": ["default"]}
+    parts = []
+    for name, values in target.where.items():
+        if usual.get(name) == list(values):
+            continue
+        listed = ", ".join(str(value) for value in values)
+        parts.append(listed if isinstance(values[0], str) else f"{name} {listed}")
+    return "; ".join(parts) or "all"
+
+
+def publish(runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the tables into README.md below its own text, and draw the chart."""
+    text = README.read_text(encoding="utf-8")
+    own, mark, _ = text.partition(BEGIN)
+    assert mark, f"{README}: the line {BEGIN!r} is missing"
+    README.write_text(own + mark + "\n".join(_tables(runs)) + "\n", encoding="utf-8")
+    chart.draw(results.rows_of(runs), CHART)
+
+
+def _tables(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Targets, and every run's rows."""
+    lines = {machine(run["environment"]) for run in runs.values()}
+    yield "## Targets\n"
+    for line in sorted(lines):
+        yield f"{line}.\n"
+    yield from summary(runs)
+    yield "\n## All rows"
+    for name, run in runs.items():
+        yield f"\n### {name}\n"
+        yield f"Commit {run['commit']}, {run['date']}, ISA {run['environment']['isa']}.\n"
+        rows = [Row.read(values) for values in run["rows"]]
+        yield from rows_table(rows)
+
+
+def rows_table(rows: Sequence[Row]) -> Iterator[str]:
+    """A run's table."""
+    from bench.rows import cells, heads
+
+    first = max(rows, key=lambda row: len(row.measures))
+    return table(heads(first), (cells(row, first) for row in rows))

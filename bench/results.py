@@ -1,0 +1,42 @@
+"""All results in one JSON file: rows by the name of the run, each with where it was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.targets import Row
+
+HERE = Path(__file__).parent
+FILE = HERE / "results.json"
+
+
+def read(path: Path = FILE) -> dict[str, dict[str, Any]]:
+    """The runs of a file by name; none if there is no file."""
+    if not path.exists():
+        return {}
+    runs: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return runs
+
+
+def write(runs: Mapping[str, Any], path: Path = FILE) -> None:
+    """Replace the file as a whole, so that a run cut short leaves the last one."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(path)
+
+
+def rows_of(runs: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None = None) -> list[Row]:
+    """The rows of some runs, or of all."""
+    chosen = runs if names is None else [name for name in names if name in runs]
+    return [Row.read(values) for name in chosen for values in runs[name]["rows"]]
+
+
+def commit() -> str:
+    """The commit that is checked out, with a + where files differ from it."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--exclude=*", "--dirty=+"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,128 @@
+"""Run every benchmark, or some, each in a fresh process, and say which targets are met.
+
+After each run its rows are written to a JSON file, so that a run cut short can be taken up again
+with --missing. With --publish the tables of bench/README.md and the chart are made anew from them.
+
+python -m bench.run
+python -m bench.run training single_sequence --seconds 0.2
+python -m bench.run --missing --publish
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import report, results
+
+
+@dataclass(frozen=True)
+class Run:
+    """A script with its options and what its environment has beside that of this process."""
+
+    script: str
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+# A few cells are enough to see other instruction sets and double precision beside the defaults.
+FEW_BATCHES = ["--batches", "8", "64", "--shapes", "50,256,256", "50,512,512", "35,650,650"]
+FEW_STEPS = ["--batches", "20", "64", "--shapes", "35,200,200", "35,650,650", "50,256,256"]
+AVX2 = {"FASTRNN_ISA": "avx2"}
+RUNS = {
+    "single_sequence": Run("single_sequence"),
+    "streaming_step": Run("streaming_step"),
+    "inference": Run("inference"),
+    "large_hidden": Run("large_hidden"),
+    "gru_reset_before": Run("gru_reset_before"),
+    "training": Run("training"),
+    "ragged": Run("ragged"),
+    "language_model_step": Run("language_model_step"),
+    "character_model": Run("character_model"),
+    "inference_avx2": Run("inference", ["--cells", "lstm", *FEW_BATCHES], AVX2),
+    "training_avx2": Run("training", ["--cells", "lstm", *FEW_STEPS], AVX2),
+    "inference_float64": Run("inference", ["--dtype", "float64", *FEW_BATCHES]),
+    "training_float64": Run("training", ["--dtype", "float64", *FEW_STEPS]),
+    "busy_neighbor": Run("busy_neighbor"),
+    "memory": Run("memory"),
+    "import_time": Run("import_time"),
+}
+
+
+def run(name: str, more: Sequence[str]) -> dict[str, Any] | None:
+    """One run's rows and environment, or None if it failed."""
+    what = RUNS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.json"
+        command = [sys.executable, "-m", f"bench.{what.script}", *what.options, *more]
+        begun = time.monotonic()
+        done = subprocess.run(
+            [*command, "--json", str(path)],
+            check=False,
+            cwd=results.HERE.parent,
+            env={**os.environ, **what.environment},
+        )
+        if done.returncode or not path.exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        "commit": results.commit(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": round(time.monotonic() - begun),
+        **found,
+    }
+
+
+def main() -> int:
+    """Run what is asked for; the answer is 1 if a script failed, misses are no failure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(RUNS)}")
+    parser.add_argument("--quick", action="store_true", help="few rows, little time for each")
+    parser.add_argument("--seconds", type=float, help="per candidate and row")
+    parser.add_argument("--missing", action="store_true", help="only what this commit has not run")
+    parser.add_argument(
+        "--publish", action="store_true", help="write bench/README.md and the chart"
+    )
+    parser.add_argument("--json", type=Path, default=results.FILE, help="where results are kept")
+    chosen = parser.parse_args()
+    unknown = set(chosen.names) - set(RUNS)
+    if unknown:
+        parser.error(f"no such run: {', '.join(sorted(unknown))}")
+    more = ["--quick"] if chosen.quick else []
+    if chosen.seconds:
+        more += ["--seconds", str(chosen.seconds)]
+    runs = results.read(chosen.json)
+    failed = []
+    for name in chosen.names or RUNS:
+        if chosen.missing and runs.get(name, {}).get("commit") == results.commit():
+            continue
+        print(f"\n=== {name}", flush=True)
+        found = run(name, more)
+        if found is None:
+            failed.append(name)
+            continue
+        runs[name] = found
+        # In the order of RUNS, whatever ran first.
+        results.write({key: runs[key] for key in RUNS if key in runs}, chosen.json)
+    print()
+    for line in report.summary(results.read(chosen.json)):
+        print(line)
+    if chosen.publish:
+        report.publish(results.read(chosen.json))
+    for name in failed:
+        print(f"FAILED: {name}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

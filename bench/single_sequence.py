@@ -1,0 +1,40 @@
+"""One sequence at a time through a prepared layer: what serving a request takes.
+
+python -m bench.single_sequence --quick
+python -m bench.single_sequence --cells gru --shapes 100,128,256 --threads 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.common import clean_process
+
+clean_process()
+
+from bench.adapters import Adapter, Candidate  # noqa: E402
+from bench.layers import Case, cases, compare, inference, layer_options, peers  # noqa: E402
+from bench.rows import OURS, show  # noqa: E402
+
+SHAPES = [(100, 40, 128), (100, 128, 256), (50, 512, 512), (25, 1024, 1024)]
+PEERS = ["torch", "onnxruntime", "openvino", "numpy"]
+DEEP = (100, 80, 256)  # in two layers of two directions
+
+
+def candidates(case: Case, adapters: Mapping[str, Adapter]) -> dict[str, Candidate]:
+    """Every library over the same sequence."""
+    layer, x = case.layer(), case.rows(case.D)
+    found = {name: adapter.sequences(layer, x) for name, adapter in adapters.items()}
+    layer.prepare()
+    return {OURS: inference(layer, x), **found}
+
+
+if __name__ == "__main__":
+    parser = layer_options(__doc__, [1], SHAPES, PEERS, cells=["lstm", "gru"])
+    parser.add_argument("--no-deep", action="store_true", help="without two layers, two directions")
+    chosen = parser.parse_args()
+    which = cases(chosen)
+    if not chosen.no_deep and not chosen.quick:
+        which += [Case(cell, 1, *DEEP, L=2, dirs=2) for cell in chosen.cells]
+    adapters = peers(chosen)
+    show(chosen, lambda: compare("single_sequence", chosen, adapters, candidates, 1, which))
