@@ -24,8 +24,8 @@ import fastrnn  # noqa: E402
 from bench.adapters import Candidate, load  # noqa: E402
 from bench.common import Times, cores, interleave  # noqa: E402
 from bench.layers import Case, inference, training  # noqa: E402
-from bench.rows import OURS, check, make_row, options, set_threads, show  # noqa: E402
-from bench.targets import Row  # noqa: E402
+from bench.rows import check, make_row, options, set_threads, show  # noqa: E402
+from bench.targets import OURS, Row  # noqa: E402
 
 TRAINED = [Case("lstm", 20, 35, 650, 650), Case("gru", 64, 50, 256, 256)]
 SERVED = [Case("lstm", 64, 50, 512, 512)]

@@ -40,7 +40,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(1, color="black", linewidth=1)
-    labels = []
+    labels: list[str] = []
     for label, work, cells in LINES:
         chosen = [row for row in usual if row.work == work and row.cell in cells]
         chosen = [row for row in chosen if "best" in row.measures]

@@ -15,8 +15,8 @@ clean_process()
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
 from bench.layers import Case, cases, compare, inference, layer_options, peers, training  # noqa: E402
-from bench.rows import OURS, show  # noqa: E402
-from bench.targets import Row  # noqa: E402
+from bench.rows import show  # noqa: E402
+from bench.targets import OURS, Row  # noqa: E402
 from fastrnn import GRU  # noqa: E402
 
 BATCHES = [8, 32, 64]

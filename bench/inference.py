@@ -14,7 +14,8 @@ clean_process()
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
 from bench.layers import Case, compare, inference, layer_options, peers, with_blas  # noqa: E402
-from bench.rows import OURS, show  # noqa: E402
+from bench.rows import show  # noqa: E402
+from bench.targets import OURS  # noqa: E402
 
 BATCHES = [8, 32, 64, 256]
 SHAPES = [(50, 128, 128), (50, 256, 256), (50, 512, 512), (35, 650, 650)]

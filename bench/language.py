@@ -11,8 +11,8 @@ import numpy as np
 
 from bench.adapters import Candidate, load
 from bench.common import interleave
-from bench.rows import OURS, check, make_row, set_threads
-from bench.targets import Row
+from bench.rows import check, make_row, set_threads
+from bench.targets import OURS, Row
 from fastrnn import LSTM, Embedding, Linear, clip_grad_norm
 from fastrnn.losses import linear_cross_entropy
 from fastrnn.optim import SGD

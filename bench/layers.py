@@ -64,8 +64,8 @@ class Case:
 
     @property
     def shape(self) -> dict[str, int]:
-        """The sizes by name."""
-        return {name: getattr(self, name) for name in ("N", "T", "D", "H", "L", "dirs")}
+        """The sizes by name, but for the numbers of layers and directions."""
+        return {name: getattr(self, name) for name in "NTDH"}
 
 
 def layer_options(

@@ -19,8 +19,8 @@ import numpy as np  # noqa: E402
 from bench.adapters import Candidate  # noqa: E402
 from bench.common import interleave  # noqa: E402
 from bench.layers import Case, cases, inference, layer_options, peers, training  # noqa: E402
-from bench.rows import OURS, check, make_row, set_threads, show  # noqa: E402
-from bench.targets import Row  # noqa: E402
+from bench.rows import check, make_row, set_threads, show  # noqa: E402
+from bench.targets import OURS, Row  # noqa: E402
 
 SHAPES = [(100, 256, 256), (400, 256, 256)]
 DENSE = "fastrnn dense"

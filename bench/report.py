@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import chart, results
 from bench.common import machine
-from bench.table import table
+from bench.table import rows_table, table
 from bench.targets import TARGETS, Row, Target, Verdict, judge, judge_isas, judge_means
 
 README = results.HERE / "README.md"
@@ -93,11 +93,3 @@ def _tables(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"Commit {run['commit']}, {run['date']}, ISA {run['environment']['isa']}.\n"
         rows = [Row.read(values) for values in run["rows"]]
         yield from rows_table(rows)
-
-
-def rows_table(rows: Sequence[Row]) -> Iterator[str]:
-    """A run's table."""
-    from bench.rows import cells, heads
-
-    first = max(rows, key=lambda row: len(row.measures))
-    return table(heads(first), (cells(row, first) for row in rows))

@@ -21,11 +21,10 @@ import fastrnn
 from bench.adapters import Candidate
 from bench.common import Times, environment, machine
 from bench.limits import fma_peak
-from bench.table import print_table
-from bench.targets import Row, judge, judge_means
+from bench.table import cells, heads, print_table
+from bench.targets import OURS, Row, judge_means
 from fastrnn._native import chosen_isa
 
-OURS = "fastrnn"
 # Candidates that are reported beside the peers, but are none; so is every other way of fastrnn's.
 REPORTED = ("fastrnn blas", "numpy")
 
@@ -144,29 +143,3 @@ def _lines(rows: Iterable[Row], found: list[Row]) -> Iterator[Sequence[str]]:
             yield heads(row)
         found.append(row)
         yield cells(row, first)
-
-
-def heads(first: Row) -> list[str]:
-    """Heads of a table that begins with this row."""
-    times = [f"{OURS} ms"] if OURS in first.times else []
-    return ["cell", *first.shape, "threads", *times, *first.measures, "verdict"]
-
-
-def cells(row: Row, first: Row) -> list[str]:
-    """The cells of a row in a table that begins with `first`."""
-    times = [f"{row.times[OURS] * 1e3:.3g}"] if OURS in first.times else []
-    verdicts = "; ".join(str(verdict) for verdict in judge(row))
-    return [
-        row.cell,
-        *(str(row.shape[name]) for name in first.shape),
-        str(row.threads),
-        *times,
-        *(_measure(name, row.measures.get(name)) for name in first.measures),
-        verdicts or "-",
-    ]
-
-
-def _measure(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0%}" if name == "peak" else f"{value:.2f}"

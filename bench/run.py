@@ -23,7 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import report, results
+from bench.common import clean_process
+
+clean_process()
+
+from bench import report, results  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(RUNS)}")
     parser.add_argument("--quick", action="store_true", help="few rows, little time for each")
     parser.add_argument("--seconds", type=float, help="per candidate and row")
-    parser.add_argument("--missing", action="store_true", help="only what this commit has not run")
-    parser.add_argument(
-        "--publish", action="store_true", help="write bench/README.md and the chart"
-    )
+    parser.add_argument("--missing", action="store_true", help="what this commit has not run")
+    parser.add_argument("--publish", action="store_true", help="write README.md and the chart")
     parser.add_argument("--json", type=Path, default=results.FILE, help="where results are kept")
     chosen = parser.parse_args()
     unknown = set(chosen.names) - set(RUNS)

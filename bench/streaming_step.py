@@ -17,8 +17,8 @@ import numpy as np  # noqa: E402
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
 from bench.layers import Case, compare, layer_options, peers  # noqa: E402
-from bench.rows import OURS, show  # noqa: E402
-from bench.targets import Row  # noqa: E402
+from bench.rows import show  # noqa: E402
+from bench.targets import OURS, Row  # noqa: E402
 
 UNITS = [64, 256, 512, 1024]
 PEERS = ["torch", "onnxruntime", "openvino", "numpy"]

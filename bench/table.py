@@ -1,8 +1,11 @@
-"""Tables that are also Markdown."""
+"""Tables that are also Markdown, of anything and of rows."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+
+from bench.targets import OURS, Row, judge
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -22,3 +25,36 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table, each row as soon as it is there."""
     for line in table(heads, rows):
         print(line, flush=True)
+
+
+def heads(first: Row) -> list[str]:
+    """Heads of a table that begins with this row."""
+    times = [f"{OURS} ms"] if OURS in first.times else []
+    return ["cell", *first.shape, "threads", *times, *first.measures, "verdict"]
+
+
+def cells(row: Row, first: Row) -> list[str]:
+    """The cells of a row in a table that begins with `first`."""
+    times = [f"{row.times[OURS] * 1e3:.3g}"] if OURS in first.times else []
+    verdicts = "; ".join(str(verdict) for verdict in judge(row))
+    return [
+        row.cell,
+        *(str(row.shape[name]) for name in first.shape),
+        str(row.threads),
+        *times,
+        *(_measure(name, row.measures.get(name)) for name in first.measures),
+        verdicts or "-",
+    ]
+
+
+def rows_table(rows: Sequence[Row]) -> Iterator[str]:
+    """The lines of a table of rows, with every measure that one of them has."""
+    names = dict.fromkeys(name for row in rows for name in row.measures)
+    first = dataclasses.replace(rows[0], measures=dict.fromkeys(names, 0.0))
+    return table(heads(first), (cells(row, first) for row in rows))
+
+
+def _measure(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0%}" if name == "peak" else f"{value:.2f}"

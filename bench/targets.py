@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+OURS = "fastrnn"
 LEVEL = 0.97
 FLOAT32 = {"dtype": ["float32"], "isa": ["default"]}
 
@@ -149,11 +150,8 @@ def judge_isas(rows: Sequence[Row]) -> Iterator[tuple[Verdict, int]]:
     For each kind of work the geometric mean of the ratios under FASTRNN_ISA, over that of the same
     cells without it.
     """
-    usual = {
-        _cell(row): row.measures["torch"]
-        for row in rows
-        if row.isa == "default" and "torch" in row.measures
-    }
+    rows = [row for row in rows if "torch" in row.measures]
+    usual = {_cell(row): row.measures["torch"] for row in rows if row.isa == "default"}
     for work in sorted({row.work for row in rows if row.isa != "default"}):
         for isa in sorted({row.isa for row in rows if row.isa != "default"}):
             for threads in sorted({row.threads for row in rows}):
@@ -161,7 +159,6 @@ def judge_isas(rows: Sequence[Row]) -> Iterator[tuple[Verdict, int]]:
                     row.measures["torch"] / usual[_cell(row)]
                     for row in rows
                     if (row.work, row.isa, row.threads) == (work, isa, threads)
-                    and "torch" in row.measures
                     and _cell(row) in usual
                 ]
                 if values:

@@ -14,7 +14,8 @@ clean_process()
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
 from bench.layers import Case, compare, layer_options, peers, training, with_blas  # noqa: E402
-from bench.rows import OURS, show  # noqa: E402
+from bench.rows import show  # noqa: E402
+from bench.targets import OURS  # noqa: E402
 
 BATCHES = [20, 64, 128]
 SHAPES = [
