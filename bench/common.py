@@ -66,6 +66,7 @@ def interleave(
     turns: int = 7,
     rare: Collection[str] = (),
     rest: float = 0.01,
+    long_rest: float = 0.15,
 ) -> dict[str, Times]:
     """Time candidates in turns, each turn a call that does not count and then some that do.
 
@@ -84,8 +85,9 @@ def interleave(
         Candidates that are only reported: they take three turns.
     rest : float
         Seconds of rest before a turn, in which threads of the candidate before, which spin for a
-        while after their work, go to sleep. After a rare candidate it is 0.15 s: those use
-        OpenBLAS, whose threads spin for 0.1 s.
+        while after their work, go to sleep.
+    long_rest : float
+        The same after a rare candidate: those use OpenBLAS, whose threads spin for 0.1 s.
     """
     times = {name: Times() for name in candidates}
     once = {name: _once(call) for name, call in candidates.items()}
@@ -94,7 +96,7 @@ def interleave(
         for name in list(candidates)[:: -1 if turn % 2 else 1]:
             if name in rare and turn >= 3:
                 continue
-            time.sleep(0.15 if before in rare else rest)
+            time.sleep(long_rest if before in rare else rest)
             before = name
             measured = _turn(candidates[name], once[name], seconds / turns)
             times[name].calls += measured

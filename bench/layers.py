@@ -155,7 +155,10 @@ def compare(
                 found = {name: c for name, c in found.items() if name not in REPORTED}
             check(str(case), found, calls)
             times = interleave(
-                {name: c.call for name, c in found.items()}, chosen.seconds, rare=REPORTED
+                {name: c.call for name, c in found.items()},
+                chosen.seconds,
+                rare=REPORTED,
+                long_rest=0.15 if threads > 1 else 0.01,
             )
             yield make_row(
                 work,

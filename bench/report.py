@@ -76,11 +76,11 @@ def publish(runs: Mapping[str, Mapping[str, Any]]) -> None:
     text = README.read_text(encoding="utf-8")
     own, mark, _ = text.partition(BEGIN)
     assert mark, f"{README}: the line {BEGIN!r} is missing"
-    README.write_text(own + mark + "\n".join(_tables(runs)) + "\n", encoding="utf-8")
+    README.write_text(own + mark + "\n".join(tables(runs)) + "\n", encoding="utf-8")
     chart.draw(results.rows_of(runs), CHART)
 
 
-def _tables(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def tables(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Targets, and every run's rows."""
     lines = {machine(run["environment"]) for run in runs.values()}
     yield "## Targets\n"

@@ -23,11 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.common import clean_process
-
-clean_process()
-
-from bench import report, results  # noqa: E402
+from bench import report, results
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""The benchmarks' own arithmetic: ratios, verdicts, means, limits, and one script that runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # what is installed stays before it
+
+from bench import chart, common, limits, report, results, run, table  # noqa: E402
+from bench.targets import (  # noqa: E402
+    TARGETS,
+    Row,
+    Target,
+    Verdict,
+    geometric_mean,
+    judge,
+    judge_isas,
+    judge_means,
+)
+
+
+def row(measures: dict[str, float], **own: Any) -> Row:
+    values: dict[str, Any] = {"work": "training", "cell": "lstm", "shape": {"N": 20, "H": 256}}
+    values |= {"threads": 1, "times": {"fastrnn": 1e-3}, "measures": measures}
+    return Row(**(values | own))
+
+
+def test_every_script_has_targets_and_every_target_a_script() -> None:
+    scripts = {what.script for what in run.RUNS.values()}
+    assert {target.work for target in TARGETS} == scripts
+    assert all((ROOT / "bench" / f"{name}.py").is_file() for name in scripts)
+    assert scripts <= set(results.HERE.joinpath("README.md").read_text().split("`"))
+
+
+def test_ratios_are_medians_over_neighbors() -> None:
+    ours, other = common.Times(turns=[1, 2, 4]), common.Times(turns=[3, 4, 40])
+    assert ours.ratio(other) == 3
+    assert common.Times(turns=[1, 2, 4, 8]).ratio(common.Times(turns=[2, 4])) == 2
+    assert common.Times(calls=[5, 1, 2]).median == 2
+
+
+def test_turns() -> None:
+    called = {"a": 0, "b": 0, "c": 0}
+
+    def count(name: str) -> Any:
+        called[name] += 1
+
+    times = common.interleave(
+        {name: lambda name=name: count(name) for name in called}, 0.01, rare=["c"], rest=0
+    )
+    assert {name: len(found.turns) for name, found in times.items()} == {"a": 7, "b": 7, "c": 3}
+    for name, found in times.items():
+        assert len(found.calls) >= 5 * len(found.turns)
+        assert called[name] > len(found.calls)  # such short calls are measured many at once
+        assert min(found.calls) > 0
+
+
+def test_verdicts() -> None:
+    at_least = Target("training", "torch", {1: 1.5, 2: 2.0}, {"cell": ["lstm"], "H": [256]})
+    at_most = Target("training", "time", 1.2, most=True)
+    (found,) = judge(row({"torch": 1.4}), [at_least, at_most])
+    assert (found.limit, found.met, str(found)) == (1.5, False, "MISS torch 1.40 >= 1.5")
+    assert judge(row({"torch": 1.5}), [at_least])[0].met
+    assert not judge(row({"torch": 1.9}, threads=2), [at_least])[0].met
+    assert judge(row({"torch": 9}, threads=4), [at_least]) == []
+    assert judge(row({"torch": 9}, cell="gru"), [at_least]) == []
+    assert judge(row({"torch": 9}, shape={"H": 512}), [at_least]) == []
+    assert judge(row({"torch": 9}, work="inference"), [at_least]) == []
+    assert judge(row({"time": 1.2}), [at_most])[0].met
+    assert not judge(row({"time": 1.21}), [at_most])[0].met
+    for target in (at_least, at_most):
+        assert not Verdict(target, 1, math.nan, 1.0).met
+
+
+def test_means() -> None:
+    assert geometric_mean([2, 8]) == pytest.approx(4)
+    target = Target("training", "torch", {1: 4.0, 2: 4.1}, mean=True)
+    rows = [row({"torch": r}, threads=t) for t in (1, 2) for r in (2.0, 8.0)]
+    found = [(v.threads, v.met, v.measured, n) for v, n in judge_means(rows, [target])]
+    assert found == [(1, True, pytest.approx(4), 2), (2, False, pytest.approx(4), 2)]
+    assert judge(rows[0], [target]) == []
+    assert list(judge_means([], [target])) == []
+
+
+def test_the_lead_on_a_limited_instruction_set() -> None:
+    rows = [row({"torch": 2.0}), row({"torch": 1.0}, shape={"N": 64, "H": 256})]
+    rows += [row({"torch": 1.7}, isa="avx2"), row({"torch": 7.0}, isa="avx2", shape={"N": 1})]
+    ((verdict, count),) = judge_isas(rows)
+    assert (verdict.met, verdict.measured, count) == (False, pytest.approx(0.85), 1)
+
+
+def test_tables_say_what_is_missed() -> None:
+    rows = [row({"torch": 0.5, "best": 0.5, "peak": 0.4})]
+    rows += [row({"torch": 1.5, "more": 3.0}, shape={"N": 64, "H": 256})]
+    lines = list(table.rows_table(rows))
+    assert [head.strip() for head in lines[0].split("|")[1:-1]] == [
+        *["cell", "N", "H", "threads", "fastrnn ms", "torch", "best", "peak", "more", "verdict"]
+    ]
+    assert "MISS torch 0.50 >= 1" in lines[2] and "40%" in lines[2]
+    assert "MISS" not in lines[3] and "3.00" in lines[3]
+    summary = list(report.summary({"training": {"rows": [vars(one) for one in rows]}}))
+    (cells,) = [line for line in summary if "torch" in line and "mean" not in line]
+    assert [cell.strip() for cell in cells.split("|")[1:-1]][2:] == [
+        *["1", "torch", ">= 1", "0.50", "1/2", "MISS"]
+    ]
+
+
+def test_results_are_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    assert results.read(path) == {}
+    kept = {"training": {"commit": "1", "rows": [vars(row({"torch": 1.0}))]}}
+    results.write(kept, path)
+    assert results.read(path) == kept
+    assert results.rows_of(kept) == [row({"torch": 1.0})]
+    assert [one.name for one in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_the_same_results_draw_the_same_chart(tmp_path: Path) -> None:
+    rows = [row({"best": ratio}, threads=t) for t in (1, 2) for ratio in (0.8, 1.5, 6.0)]
+    for name in ("a.svg", "b.svg"):
+        chart.draw(rows, tmp_path / name)
+    drawn = (tmp_path / "a.svg").read_bytes()
+    assert drawn == (tmp_path / "b.svg").read_bytes()
+    assert b"training: LSTM" in drawn and b"training: GRU" not in drawn
+
+
+def test_different_results_are_not_timed() -> None:
+    from bench.rows import same
+
+    x = np.ones(3, np.float32)
+    same("x", x, x + 1e-5)
+    for other in (x + 1e-3, x[:2], np.full(3, np.nan, np.float32)):
+        with pytest.raises(SystemExit, match="x: fastrnn's result is another"):
+            same("x", x, other)
+
+
+def test_limits_of_this_machine() -> None:
+    if limits.compiled("peak.c", "-DREAL=float") is None:
+        pytest.skip("no C compiler")
+    one = limits.fma_peak(1, seconds=0.01)
+    assert 1e8 < one < 1e13
+    assert limits.fma_peak(1, "float64", seconds=0.01) > 1e8
+    assert 1e8 < limits.read_bandwidth(2, 16 << 10, seconds=0.01) < 1e14
+    sizes = list(limits.read_sizes().values())
+    assert sizes == sorted(sizes)
+
+
+def test_no_compiler_no_limits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CC", "there-is-no-such-compiler")
+    limits.compiled.cache_clear()
+    try:
+        assert math.isnan(limits.fma_peak(1))
+        assert math.isnan(limits.read_bandwidth(1, 1024))
+    finally:
+        limits.compiled.cache_clear()
+    assert "no C compiler" in capsys.readouterr().err
+
+
+def test_a_script(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    command = [sys.executable, "-m", "bench.streaming_step", "--quick", "--cells", "lstm"]
+    command += ["--peers", "numpy", "--threads", "1", "--json", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "µs" in done.stdout and "64" in done.stdout
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["environment"]["isa"] and kept["environment"]["cpu"]
+    (found,) = [Row.read(values) for values in kept["rows"]]
+    assert found.work == "streaming_step" and found.shape["H"] == 64
+    assert found.measures["numpy"] > 0 and "best" not in found.measures
+    assert found.measures["µs"] == pytest.approx(found.times["fastrnn"] * 1e6)
