@@ -2,6 +2,12 @@
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint64_t
 
+cdef extern from "barrier.h" nogil:
+    ctypedef struct frn_barrier:
+        pass
+    void frn_barrier_init(frn_barrier *b) noexcept
+    bint frn_barrier_late(frn_barrier *b) noexcept
+
 cdef extern from "kernels.h" nogil:
     enum:
         FRN_SLOTS
@@ -69,6 +75,12 @@ cdef extern from "kernels.h" nogil:
         void *dh
         void *dc
         void *dp
+
+    ctypedef struct frn_part:
+        size_t first, last
+        size_t start "from", stop "to"
+        int member, members
+        frn_barrier *barrier
 
     ctypedef struct frn_product:
         size_t rows
@@ -163,8 +175,8 @@ cdef extern from "kernels.h" nogil:
         size_t (*outer_tasks)(const frn_outer *p) noexcept nogil
         void (*outer)(const frn_outer *p, size_t task) noexcept nogil
         size_t (*walk_bytes)(const frn_pass *p, size_t rows) noexcept nogil
-        void (*forward)(const frn_pass *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
-        void (*backward)(const frn_pass *p, size_t first, size_t last, size_t start, size_t stop, void *scratch) noexcept nogil
+        void (*forward)(const frn_pass *p, const frn_part *part, void *scratch) noexcept nogil
+        void (*backward)(const frn_pass *p, const frn_part *part, void *scratch) noexcept nogil
         void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last) noexcept nogil
         void (*update)(const frn_update *u, size_t first, size_t last) noexcept nogil
         double (*sum_of_squares)(size_t n, const void *x) noexcept nogil

@@ -1,10 +1,13 @@
 # What the other compiled modules take from the native base.
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastrnn._kernels cimport frn_kernels
 
 # A task of a region: fn(ctx, index, worker), worker < n_threads.
 ctypedef void (*task_fn)(void *ctx, size_t index, int worker) noexcept nogil
+
+# One of the threads that run side by side: fn(ctx, member, members), the caller being member 0.
+ctypedef void (*member_fn)(void *ctx, int member, int members) noexcept nogil
 
 # The table of kernels in use for float32 (4) or float64 (8); fails if FASTRNN_ISA cannot be followed.
 cdef const frn_kernels *kernels(int itemsize) except NULL
@@ -17,6 +20,15 @@ cdef int num_threads() noexcept nogil
 
 # fn(ctx, 0..n_tasks-1, worker) on up to n_threads threads, the caller being worker 0.
 cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcept nogil
+
+# fn(ctx, 0..m-1, m) side by side on those up to n_threads threads that come in time; returns m.
+cdef int team(member_fn fn, void *ctx, int n_threads, int64_t patience_ns) noexcept nogil
+
+# To be called after a team's region: whether a member waited long for another.
+cdef void team_ended(bint disturbed) noexcept nogil
+
+# Whether a team is worth forming: none was disturbed just now.
+cdef bint calm() noexcept nogil
 
 # A 64-bit hash of bytes, to see whether weights have changed.
 cdef uint64_t hash_bytes(const void *data, size_t nbytes, uint64_t seed) noexcept nogil

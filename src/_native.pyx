@@ -5,7 +5,7 @@ private, except for what ``fastrnn`` exports.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 import os
 
@@ -14,8 +14,14 @@ import numpy as np
 
 cdef extern from "pool.h" nogil:
     int frn_pool_run(task_fn task, void *ctx, size_t n_tasks, int n_threads) noexcept
+    int frn_pool_team(member_fn member, void *ctx, int n_threads, int64_t patience_ns) noexcept
+    void frn_pool_team_ended(bint disturbed) noexcept
+    int frn_pool_calm() noexcept
     int frn_pool_size() noexcept
     int frn_pool_stop() noexcept
+
+cdef extern from "spin.h" nogil:
+    int64_t frn_now_ns() noexcept
 
 cdef extern from "count.h" nogil:
     int frn_affinity_count() noexcept
@@ -43,20 +49,13 @@ cdef extern from "hash.h" nogil:
 
 cdef extern from *:
     """
-    #include <stdint.h>
-    #include <time.h>
+    #include "spin.h"
 
     #ifdef FRN_DEBUG
     #define FRN_IS_DEBUG 1
     #else
     #define FRN_IS_DEBUG 0
     #endif
-
-    static int64_t frn_now_ns(void) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    }
 
     /* Whether this thread last looked for signals longer ago than `patience`; if so, it now has. */
     static int frn_time_to_look(int64_t patience) {
@@ -68,7 +67,6 @@ cdef extern from *:
     }
     """
     bint FRN_IS_DEBUG
-    long long frn_now_ns() noexcept nogil
     int frn_time_to_look(long long patience) noexcept nogil
 
 
@@ -237,6 +235,18 @@ cdef int num_threads() noexcept nogil:
 
 cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcept nogil:
     frn_pool_run(fn, ctx, n_tasks, n_threads)
+
+
+cdef int team(member_fn fn, void *ctx, int n_threads, int64_t patience_ns) noexcept nogil:
+    return frn_pool_team(fn, ctx, n_threads, patience_ns)
+
+
+cdef void team_ended(bint disturbed) noexcept nogil:
+    frn_pool_team_ended(disturbed)
+
+
+cdef bint calm() noexcept nogil:
+    return frn_pool_calm()
 
 
 cdef uint64_t hash_bytes(const void *data, size_t nbytes, uint64_t seed) noexcept nogil:

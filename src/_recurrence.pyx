@@ -1,12 +1,17 @@
 """Forward and backward over one layer in one or two directions, by the kernels.
 
-Time is walked in regions of a few milliseconds; within a region, tasks own sequences and walk
-alone. How the sequences are split shows in no bit of the result.
+Time is walked in regions of a few milliseconds. Within a region the threads share the work in one
+of two ways. By sequences: tasks own some and walk alone, so that nobody waits for anybody. By units:
+all threads walk all sequences side by side, each computing its share of the units, and meet after
+every stage; a weight is then read by one core only, which pays where there are few rows for many
+weights. Neither shows in any bit of the result.
 """
 
-from fastrnn._kernels cimport frn_kernels, frn_pass
-from fastrnn._memory cimport Block
-from fastrnn._native cimport check_signals, parallel
+from libc.stdint cimport int64_t
+
+from fastrnn._kernels cimport frn_barrier, frn_barrier_init, frn_barrier_late, frn_kernels, frn_part, frn_pass
+from fastrnn._memory cimport Block, FreeList
+from fastrnn._native cimport calm, check_signals, parallel, team, team_ended
 from fastrnn._products cimport threads_for
 from fastrnn._walk cimport Walk, take
 
@@ -15,33 +20,74 @@ cdef double REGION_OPERATIONS = 5e8  # per thread: a few milliseconds
 cdef enum:
     CACHED_BYTES = 1 << 19  # weights that stay in L2 beside a task's rows
     TASKS_PER_THREAD = 4
+    MEETING_BYTES = 1 << 17  # weights whose reading takes longer than meeting does
+    MOST_WALKS = 2
     MOST_SHARE = 128  # threads that one direction is split for
-    MOST_PARTS = 2 * MOST_SHARE * TASKS_PER_THREAD
+    MOST_TASKS = MOST_WALKS * MOST_SHARE * TASKS_PER_THREAD
+
+# How long a team waits for its members: a quarter of the time that the work takes one of them, and
+# not much longer than a parked thread needs to wake.
+cdef double PATIENCE = 0.25 / 100  # nanoseconds per operation
+cdef double MOST_PATIENCE_NS = 100_000
+
+SPLITS = ("rows", "units")
+cdef int forced_split = -1  # index in SPLITS, or -1: chosen by size
 
 
-cdef struct Part:
+cdef struct Whole:
     const frn_kernels *kernels
     const frn_pass *p
+    frn_barrier barrier
+
+
+cdef struct Task:
+    Whole *whole
     size_t first, last  # sequences
 
 
 cdef struct Region:
-    Part parts[MOST_PARTS]
-    size_t n_parts
+    Whole walks[MOST_WALKS]
+    size_t n_walks
+    Task tasks[MOST_TASKS]  # by sequences
+    size_t n_tasks
     size_t start, stop  # steps
     bint backward
     char *scratch
     size_t scratch_bytes  # per worker
 
 
-cdef void walk_task(void *ctx, size_t index, int worker) noexcept nogil:
-    cdef Region *region = <Region *>ctx
-    cdef Part *part = &region.parts[index]
+cdef void walk(const Region *region, const Whole *whole, frn_part *part, int worker) noexcept nogil:
     cdef void *scratch = region.scratch + worker * region.scratch_bytes
+    part.start, part.stop = region.start, region.stop
     if region.backward:
-        part.kernels.backward(part.p, part.first, part.last, region.start, region.stop, scratch)
+        whole.kernels.backward(whole.p, part, scratch)
     else:
-        part.kernels.forward(part.p, part.first, part.last, region.start, region.stop, scratch)
+        whole.kernels.forward(whole.p, part, scratch)
+
+
+cdef void walk_rows(void *ctx, size_t index, int worker) noexcept nogil:
+    cdef const Region *region = <const Region *>ctx
+    cdef const Task *task = &region.tasks[index]
+    cdef frn_part part
+    part.first, part.last = task.first, task.last
+    part.member, part.members = 0, 1
+    walk(region, task.whole, &part, worker)
+
+
+cdef void walk_units(void *ctx, int member, int members) noexcept nogil:
+    """The members are dealt out to the walks; one that is alone takes all."""
+    cdef Region *region = <Region *>ctx
+    cdef frn_part part
+    cdef int i, first, last, n = <int>region.n_walks
+    for i in range(n):
+        first, last = 0, 1
+        if members >= n:
+            first, last = i * members // n, (i + 1) * members // n
+        if member < first or member >= last:
+            continue
+        part.first, part.last = 0, region.walks[i].p.n
+        part.member, part.members, part.barrier = member - first, last - first, &region.walks[i].barrier
+        walk(region, &region.walks[i], &part, member)
 
 
 cdef double step_operations(list walks) except -1:
@@ -53,15 +99,31 @@ cdef double step_operations(list walks) except -1:
     return operations
 
 
+cdef size_t recurrent_bytes(Walk walk) noexcept:
+    return walk.p.units * walk.p.width * walk.info.slots * walk.kernels.itemsize
+
+
+cdef bint by_units(list walks, size_t n_threads) noexcept:
+    """Whether the threads share the units rather than the sequences."""
+    cdef Walk walk = walks[0]
+    cdef size_t share = n_threads // len(walks), nbytes = recurrent_bytes(walk)
+    if share < 2 or walk.p.blas != NULL:
+        return False
+    if forced_split >= 0:
+        return forced_split
+    if nbytes < MEETING_BYTES:
+        return False
+    return walk.p.n < share * walk.kernels.tile_rows or nbytes > CACHED_BYTES
+
+
 cdef size_t tasks_of(Walk walk, size_t share) noexcept:
     """How many tasks to make of a walk that has a share of so many threads.
 
     One per thread reads the weights least often. Where they stay in L2 anyway, and tiles stay high,
     there are more, so that a slowed core does less.
     """
-    cdef size_t weights = walk.p.units * walk.p.width * walk.info.slots * walk.kernels.itemsize
     cdef size_t tasks = min(share, walk.p.n, <size_t>MOST_SHARE)
-    cdef size_t pieces = TASKS_PER_THREAD if share > 1 and weights <= CACHED_BYTES else 1
+    cdef size_t pieces = TASKS_PER_THREAD if share > 1 and recurrent_bytes(walk) <= CACHED_BYTES else 1
     while pieces > 1 and walk.p.n < tasks * pieces * 2 * walk.kernels.tile_rows:
         pieces //= 2
     return tasks * pieces
@@ -70,11 +132,11 @@ cdef size_t tasks_of(Walk walk, size_t share) noexcept:
 cdef int split(list walks, Region *region, int n_threads) except -1:
     """Sequences into tasks of about equal work."""
     cdef Walk walk
-    cdef size_t tasks, task, first, last, nbytes, n_walks = len(walks)
+    cdef size_t i, tasks, task, first, last
     cdef double done
-    region.n_parts = region.scratch_bytes = 0
-    for walk in walks:
-        tasks = tasks_of(walk, (n_threads + n_walks - 1) // n_walks)
+    region.n_tasks = 0
+    for i, walk in enumerate(walks):
+        tasks = tasks_of(walk, (n_threads + region.n_walks - 1) // region.n_walks)
         first = 0
         done = 0
         for task in range(tasks):
@@ -82,42 +144,84 @@ cdef int split(list walks, Region *region, int n_threads) except -1:
             while last < walk.p.n and (task == tasks - 1 or done < <double>walk.total * (task + 1) / tasks):
                 done += walk.lengths[walk.order[last]]
                 last += 1
-            region.parts[region.n_parts] = Part(walk.kernels, &walk.p, first, last)
-            region.n_parts += last > first
-            nbytes = walk.kernels.walk_bytes(&walk.p, last - first)
-            region.scratch_bytes = max(region.scratch_bytes, (nbytes + 63) // 64 * 64)
+            region.tasks[region.n_tasks] = Task(&region.walks[i], first, last)
+            region.n_tasks += last > first
             first = last
     return 0
 
 
+cdef size_t most_scratch(const Region *region, bint units) noexcept:
+    """Bytes that the largest task needs, a whole number of cache lines."""
+    cdef size_t i, nbytes = 0
+    cdef const Task *task
+    for i in range(region.n_tasks):
+        task = &region.tasks[i]
+        nbytes = max(nbytes, task.whole.kernels.walk_bytes(task.whole.p, task.last - task.first))
+    for i in range(region.n_walks if units else 0):
+        nbytes = max(nbytes, region.walks[i].kernels.walk_bytes(region.walks[i].p, region.walks[i].p.n))
+    return (nbytes + 63) // 64 * 64
+
+
+cdef bint walk_side_by_side(Region *region, int n_threads, double operations) noexcept nogil:
+    """Walk the region by units; whether nobody had to wait for long."""
+    cdef size_t i
+    cdef bint late = False
+    for i in range(region.n_walks):
+        frn_barrier_init(&region.walks[i].barrier)
+    team(walk_units, region, n_threads, <int64_t>min(operations * PATIENCE, MOST_PATIENCE_NS))
+    for i in range(region.n_walks):
+        late |= frn_barrier_late(&region.walks[i].barrier)
+    team_ended(late)
+    return not late
+
+
 cdef int run(list walks, bint backward) except -1:
-    cdef Walk first = walks[0]
-    if first.total == 0:
+    cdef Walk walk = walks[0]
+    if walk.total == 0:
         return 0
-    cdef double operations = step_operations(walks)
-    cdef int n_threads = threads_for(operations * first.total, first.p.blas)
-    cdef double limit = REGION_OPERATIONS * n_threads, done = 0
-    cdef size_t step, steps = first.p.steps
+    cdef const int64_t *sizes = walk.p.sizes
+    cdef double operations = step_operations(walks), done = 0
+    cdef int n_threads = threads_for(operations * walk.total, walk.p.blas)
+    cdef double limit = REGION_OPERATIONS * n_threads
+    cdef size_t i, step, steps = walk.p.steps
+    cdef bint units = by_units(walks, n_threads)
     cdef Region region
-    split(walks, &region, n_threads)
-    n_threads = min(n_threads, <int>region.n_parts)  # scratch is for those that find a task
+    cdef FreeList memory = walk.weights.memory
+    region.n_walks = len(walks)
     region.backward = backward
-    cdef Block scratch = take(first.weights.memory, int(region.scratch_bytes) * n_threads)
+    for i, walk in enumerate(walks):
+        region.walks[i].kernels, region.walks[i].p = walk.kernels, &walk.p
+    split(walks, &region, n_threads)
+    if not units:
+        n_threads = min(n_threads, <int>region.n_tasks)  # scratch is for those that find a task
+    region.scratch_bytes = most_scratch(&region, units)
+    cdef Block scratch = take(memory, int(region.scratch_bytes) * n_threads)
     region.scratch = scratch.ptr
     region.start = region.stop = steps if backward else 0
     with nogil:
         for step in range(steps):
-            done += operations * first.p.sizes[steps - 1 - step if backward else step]
+            done += operations * sizes[steps - 1 - step if backward else step]
             if backward:
                 region.start -= 1
             else:
                 region.stop += 1
             if done >= limit or step == steps - 1:
-                parallel(walk_task, &region, region.n_parts, n_threads)
+                if units and calm():
+                    units = walk_side_by_side(&region, n_threads, done)
+                else:
+                    parallel(walk_rows, &region, region.n_tasks, n_threads)
                 check_signals()
                 region.start = region.stop = region.start if backward else region.stop
                 done = 0
     return 0
+
+
+def force_split(name):
+    """Share all work by "rows" or by "units", or None: as suits its size. For tests; returns the one before."""
+    global forced_split
+    before = SPLITS[forced_split] if forced_split >= 0 else None
+    forced_split = -1 if name is None else SPLITS.index(name)
+    return before
 
 
 def forward(list walks not None):

@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastrnn._kernels cimport frn_cell_info, frn_kernels, frn_pass
+from fastrnn._kernels cimport frn_cell_info, frn_kernels, frn_part, frn_pass
 from fastrnn._memory cimport Block, FreeList
 from fastrnn._native cimport kernels, parallel
 from fastrnn._products cimport Matrix, as_matrix, blas_engine, threads_for
@@ -62,9 +62,14 @@ cdef struct Run:
 cdef void run_task(void *ctx, size_t index, int worker) noexcept nogil:
     """All layers for some of the sequences: no other waits for them."""
     cdef Run *run = <Run *>ctx
-    cdef size_t layer, first = index * run.per_task, last = min(first + run.per_task, run.n)
+    cdef size_t layer
+    cdef frn_part part
+    part.first = index * run.per_task
+    part.last = min(part.first + run.per_task, run.n)
+    part.start, part.stop = 0, 1
+    part.member, part.members = 0, 1
     for layer in range(run.n_layers):
-        run.kernels.forward(&run.passes[layer], first, last, 0, 1, run.scratch + worker * run.scratch_bytes)
+        run.kernels.forward(&run.passes[layer], &part, run.scratch + worker * run.scratch_bytes)
 
 
 @cython.final

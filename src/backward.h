@@ -40,10 +40,10 @@ static void enter(stage_call *call, size_t next, size_t m)
     run_stage(call);
 }
 
-static void backward_step(const frn_pass *p, size_t first, size_t last, size_t t, step_arrays *s)
+static void backward_step(const frn_pass *p, const frn_part *part, size_t t, step_arrays *s)
 {
     const frn_cell_info *info = info_of(p);
-    const size_t m = alive(p, first, last, t), next = alive(p, first, last, t + 1);
+    const size_t first = part->first, m = alive(p, part, t), next = alive(p, part, t + 1);
     if (m == 0) return;
     find_rows(p, first, m, t, s);
     find_carries(p, first, m, s);
@@ -73,14 +73,15 @@ static void backward_step(const frn_pass *p, size_t first, size_t last, size_t t
         .w = &p->w_h_back[0],
         .slots = 1,
         .vectors = p->w_h_back[0].vectors,
-        .units = p->width,
         .backwards = t & 1,
         .epilogue = cell_epilogues[p->cell].backward[0],
         .context = &rows,
         .blas = p->blas,
         .scratch = s->scratch,
     };
+    share(part, call.vectors, p->width, &call.unit, &call.units);
     enter(&call, next, m);
+    meet(part);
     if (info->stages == 1) return;
     /* the second stage's operand was made by the first one: no row is new here */
     if (!info->projected) find_gradients(p, first, m, t, info->stage[1].first, gradients);
@@ -91,42 +92,42 @@ static void backward_step(const frn_pass *p, size_t first, size_t last, size_t t
     call.end = m;
     call.a = info->projected ? (const real *const *)s->dp : gradients;
     call.w = &p->w_h_back[1];
-    call.units = p->units;
+    share(part, call.vectors, p->units, &call.unit, &call.units);
     call.epilogue = cell_epilogues[p->cell].backward[1];
     run_stage(&call);
+    meet(part);
 }
 
 /* Gradients of the sums at the first step, brought to the initial state */
-static void backward_state(const frn_pass *p, size_t first, size_t last, step_arrays *s)
+static void backward_state(const frn_pass *p, const frn_part *part, step_arrays *s)
 {
-    const size_t m = alive(p, first, last, 0);
+    const size_t first = part->first, m = alive(p, part, 0);
     const real **gradients = (const real **)s->z_next;
     find_carries(p, first, m, s);
     find_gradients(p, first, m, 0, info_of(p)->stage[0].first, gradients);
     const step_rows rows = {.mask = p->mask ? s->mask : NULL, .dh = s->dh};
-    const stage_call call = {
+    stage_call call = {
         .end = m,
         .a = gradients,
         .w = &p->w_h_back[0],
         .slots = 1,
         .vectors = p->w_h_back[0].vectors,
-        .units = p->width,
         .epilogue = state_backward,
         .context = &rows,
         .blas = p->blas,
         .scratch = s->scratch,
     };
+    share(part, call.vectors, p->width, &call.unit, &call.units);
     run_stage(&call);
 }
 
-static void backward(const frn_pass *p, size_t first, size_t last, size_t from, size_t to,
-                     void *scratch)
+static void backward(const frn_pass *p, const frn_part *part, void *scratch)
 {
     step_arrays s;
-    carve_step(&scratch, last - first, &s);
+    carve_step(&scratch, part->last - part->first, &s);
     s.scratch = scratch;
-    for (size_t t = to; t-- > from;) backward_step(p, first, last, t, &s);
-    if (from == 0) backward_state(p, first, last, &s);
+    for (size_t t = part->to; t-- > part->from;) backward_step(p, part, t, &s);
+    if (part->from == 0) backward_state(p, part, &s);
 }
 
 #endif

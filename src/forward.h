@@ -1,30 +1,42 @@
 /* The loop forwards in time, blind to the cell.
  *
- * A task owns sequences [first, last) and walks them through steps [from, to) alone: no barrier.
- * The input's part of the sums is computed ahead, a block of steps at a time, so that its weights
- * are read once per BLOCK_ROWS rows however few sequences there are; every step then continues
- * the chains from there.
+ * A task walks its sequences alone, without a barrier, or owns a share of the units of all of them
+ * and meets the others after each stage.  The input's part of the sums is computed ahead, a block
+ * of steps at a time, so that its weights are read once per BLOCK_ROWS rows however few sequences
+ * there are; every step then continues the chains from there.
  */
 #ifndef FRN_FORWARD_H
 #define FRN_FORWARD_H
 
 #include "walk.h"
 
+/* Vectors of the widest panel among the weights that a unit's sums come from: where a share begins,
+ * a panel of each begins. */
+static int widest(const frn_pass *p)
+{
+    const frn_cell_info *info = info_of(p);
+    int vectors = p->w_x.vectors;
+    for (int stage = 0; stage < info->stages - info->projected; stage++)
+        if (p->w_h[stage].vectors > vectors) vectors = p->w_h[stage].vectors;
+    return vectors;
+}
+
 /* Sums of steps [t, t + steps): bias and input product, stored where the steps will find them. */
-static void input_product(const frn_pass *p, size_t first, size_t last, size_t t, size_t steps,
+static void input_product(const frn_pass *p, const frn_part *part, size_t t, size_t steps,
                           real **sums, const real **x, real *block, void *scratch)
 {
     const frn_cell_info *info = info_of(p);
     const size_t width = p->lead;
-    size_t rows = 0;
+    size_t rows = 0, unit, units;
     for (size_t step = t; step < t + steps; step++) {
-        const size_t m = alive(p, first, last, step);
-        for (size_t i = 0; i < m; i++, rows++) {
-            x[rows] = row_of(&p->x, step, first + i);
-            sums[rows] =
-                p->keep ? at_row(p->z, kept_row(p, step, first + i), width) : block + rows * width;
+        const size_t m = alive(p, part, step);
+        for (size_t i = part->first; i < part->first + m; i++, rows++) {
+            x[rows] = row_of(&p->x, step, i);
+            sums[rows] = p->keep ? at_row(p->z, kept_row(p, step, i), width) : block + rows * width;
         }
     }
+    /* padding too: the steps read whole vectors */
+    share(part, widest(p), round_up(p->units), &unit, &units);
     const store_context store = {.out = sums, .stride = round_up(p->units), .slots = info->x_slots};
     const stage_call call = {
         .end = rows,
@@ -32,7 +44,8 @@ static void input_product(const frn_pass *p, size_t first, size_t last, size_t t
         .w = &p->w_x,
         .slots = info->x_slots,
         .vectors = p->w_x.vectors,
-        .units = round_up(p->units), /* padding too: the steps read whole vectors */
+        .unit = unit,
+        .units = units,
         .bias = p->bias,
         .stride = round_up(p->units),
         .epilogue = store_epilogue,
@@ -53,12 +66,13 @@ static void first_operands(const frn_pass *p, size_t first, size_t m)
                        vload((const real *)p->mask[i] + j));
 }
 
-static void forward_step(const frn_pass *p, size_t first, size_t last, size_t t, real *const *sums,
+static void forward_step(const frn_pass *p, const frn_part *part, size_t t, real *const *sums,
                          step_arrays *s)
 {
     const frn_cell_info *info = info_of(p);
-    const size_t units = round_up(p->units), m = alive(p, first, last, t);
-    const size_t next = p->mask ? alive(p, first, last, t + 1) : 0;
+    const size_t first = part->first, m = alive(p, part, t);
+    const size_t next = p->mask ? alive(p, part, t + 1) : 0;
+    const size_t stride = round_up(p->units);
     find_rows(p, first, m, t, s);
     for (size_t i = 0; i < m; i++)
         s->masked[i] =
@@ -67,9 +81,12 @@ static void forward_step(const frn_pass *p, size_t first, size_t last, size_t t,
         const int final = stage == info->stages - 1, projects = info->projected && final;
         const int tile_first = projects ? 0 : info->stage[stage].tile_first;
         for (size_t i = 0; i < m; i++) s->z[i] = (real *)sums[i];
-        for (size_t i = 0; i < m && !projects; i++) s->z_next[i] = s->z[i] + tile_first * units;
+        for (size_t i = 0; i < m && !projects; i++) s->z_next[i] = s->z[i] + tile_first * stride;
+        size_t unit, units;
+        share(part, projects ? p->w_h[stage].vectors : widest(p), projects ? p->width : p->units,
+              &unit, &units);
         const step_rows rows = {
-            .stride = units,
+            .stride = stride,
             .first = tile_first,
             .gate = 1,
             .keep_gates = !projects && (p->keep || !final) && info->slots > 1,
@@ -88,11 +105,12 @@ static void forward_step(const frn_pass *p, size_t first, size_t last, size_t t,
             .first = info->stage[stage].first - info->stage[stage].tile_first,
             .slots = info->stage[stage].tile_slots,
             .vectors = p->w_h[stage].vectors,
-            .units = projects ? p->width : p->units,
+            .unit = unit,
+            .units = units,
             .init = projects ? NULL : (const real *const *)s->z_next,
             .init_slots = projects ? 0 : (int)smaller(info->stage[stage].tile_slots, info->x_slots),
             .bias = projects ? NULL : p->bias,
-            .stride = units,
+            .stride = stride,
             .backwards = t & 1,
             .epilogue = cell_epilogues[p->cell].forward[stage],
             .context = &rows,
@@ -100,28 +118,33 @@ static void forward_step(const frn_pass *p, size_t first, size_t last, size_t t,
             .scratch = s->scratch,
         };
         run_stage(&call);
+        meet(part);
     }
 }
 
-static void forward(const frn_pass *p, size_t first, size_t last, size_t from, size_t to,
-                    void *scratch)
+static void forward(const frn_pass *p, const frn_part *part, void *scratch)
 {
-    const size_t most = last - first, block_rows = most > BLOCK_ROWS ? most : BLOCK_ROWS;
+    const size_t most = part->last - part->first,
+                 block_rows = most > BLOCK_ROWS ? most : BLOCK_ROWS;
     step_arrays s;
     carve_step(&scratch, most, &s);
     real **sums = carve(&scratch, block_rows * sizeof *sums);
     const real **x = carve(&scratch, block_rows * sizeof *x);
     real *block = carve(&scratch, p->keep ? 0 : block_rows * p->lead * sizeof(real));
     s.scratch = scratch;
-    if (from == 0 && p->mask) first_operands(p, first, alive(p, first, last, 0));
-    for (size_t t = from; t < to;) {
-        const size_t m = alive(p, first, last, t);
+    if (part->from == 0 && p->mask) {
+        if (part->member == 0) first_operands(p, part->first, alive(p, part, 0));
+        meet(part);
+    }
+    for (size_t t = part->from; t < part->to;) {
+        const size_t m = alive(p, part, t);
         if (m == 0) return;
-        const size_t steps = smaller(block_rows / m, to - t);
-        input_product(p, first, last, t, steps, sums, x, block, scratch);
+        const size_t steps = smaller(block_rows / m, part->to - t);
+        input_product(p, part, t, steps, sums, x, block, scratch);
+        meet(part); /* y may lie where x does */
         for (size_t row = 0, end = t + steps; t < end; t++) {
-            forward_step(p, first, last, t, sums + row, &s);
-            row += alive(p, first, last, t);
+            forward_step(p, part, t, sums + row, &s);
+            row += alive(p, part, t);
         }
     }
 }

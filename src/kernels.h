@@ -114,6 +114,15 @@ typedef struct {
     void *dp; /* (rows, Sp) gradient of the projected h; NULL without projection */
 } frn_pass;
 
+/* What one call of a time loop walks: some sequences, some steps, and of the units either all or
+ * one of several shares, whose owners walk side by side and meet after each stage. */
+typedef struct {
+    size_t first, last; /* sequences */
+    size_t from, to;    /* steps */
+    int member, members;
+    struct frn_barrier *barrier; /* of the members; not looked at by one alone */
+} frn_part;
+
 /* A product of rows with a packed weight: out[i] (+)= a[i] W + bias. */
 typedef struct {
     size_t rows;
@@ -220,12 +229,10 @@ typedef struct frn_kernels {
     size_t (*outer_tasks)(const frn_outer *p);
     void (*outer)(const frn_outer *p, size_t task);
 
-    /* The two time loops: sequences [first, last), steps [from, to) */
+    /* The two time loops */
     size_t (*walk_bytes)(const frn_pass *p, size_t rows);
-    void (*forward)(const frn_pass *p, size_t first, size_t last, size_t from, size_t to,
-                    void *scratch);
-    void (*backward)(const frn_pass *p, size_t first, size_t last, size_t from, size_t to,
-                     void *scratch);
+    void (*forward)(const frn_pass *p, const frn_part *part, void *scratch);
+    void (*backward)(const frn_pass *p, const frn_part *part, void *scratch);
 
     /* Rows or elements [first, last) */
     void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last);

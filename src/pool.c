@@ -27,6 +27,7 @@
 #include "pool.h"
 
 #include "count.h"
+#include "spin.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -36,20 +37,21 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { IDLE, PARKED, GO, RUNNING, AWAITED, STOP };
 
 enum {
     LINE = 128,            /* two cache lines: adjacent ones are fetched in pairs */
     STACK_BYTES = 1 << 20, /* kernels keep a few tiles on it */
-    PAUSES_PER_LOOK = 32,  /* pauses between two looks at the clock, about a microsecond */
     YIELDS = 16,           /* before parking on a crowded machine */
 };
 
 /* How long to spin before sleeping. Long enough for the Python code between two regions of one
  * training step, short enough that a neighbor does not miss the core. */
 static const int64_t SPIN_NS = 100 * 1000;
+
+/* How long no team is formed after one was disturbed: longer each time, until one was not. */
+static const int64_t LEAST_REST_NS = 1000 * 1000, MOST_REST_NS = 128 * 1000 * 1000;
 
 typedef struct slot {
     _Alignas(LINE) atomic_int state;
@@ -58,6 +60,7 @@ typedef struct slot {
         changed; /* one sleeper at most: the worker when PARKED, the caller when AWAITED */
     pthread_t thread;
     int worker;
+    int member; /* of the team, written by the caller before it says how many there are */
 } slot;
 
 static struct {
@@ -69,6 +72,9 @@ static struct {
     frn_task task;
     void *ctx;
     size_t n_tasks;
+    frn_member member;                 /* of a team; NULL: tasks are claimed */
+    atomic_int members;                /* 0 until the team is complete */
+    _Atomic int64_t rest, rest_until;  /* without teams, after one was disturbed */
     _Alignas(LINE) atomic_size_t next; /* the first task not yet claimed */
 } pool;
 
@@ -119,20 +125,14 @@ static void leave_fp(fp_modes old)
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
-static int64_t now_ns(void)
+/* Watches the word for about a microsecond; returns 1 if it still is `value`. */
+static int spin_some(atomic_int *state, int value)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static inline void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
+    for (int i = 0; i < PAUSES_PER_LOOK; i++) {
+        if (atomic_load_explicit(state, memory_order_acquire) != value) return 0;
+        frn_relax();
+    }
+    return 1;
 }
 
 /* Watches the word for a while; returns 1 once it is not `value`, 0 when patience ends. */
@@ -145,16 +145,12 @@ static int spin_while(atomic_int *state, int value)
         }
         return 0;
     }
-    int64_t end = 0;
-    for (;;) {
-        for (int i = 0; i < PAUSES_PER_LOOK; i++) {
-            if (atomic_load_explicit(state, memory_order_acquire) != value) return 1;
-            relax();
-        }
-        int64_t now = now_ns();
+    for (int64_t end = 0; spin_some(state, value);) {
+        int64_t now = frn_now_ns();
         if (end == 0) end = now + SPIN_NS;
         if (now >= end) return 0;
     }
+    return 1;
 }
 
 /* Sleeps until the word, first changed from `from` to `asleep`, is changed by another thread. */
@@ -189,6 +185,14 @@ static void claim_tasks(frn_task task, void *ctx, size_t n_tasks, int worker)
     }
 }
 
+/* A team's size is known when the caller has waited for all who were asked. */
+static void join_team(const slot *s)
+{
+    int members;
+    while (!(members = atomic_load_explicit(&pool.members, memory_order_acquire))) frn_relax();
+    pool.member(pool.ctx, s->member, members);
+}
+
 static void *work(void *argument)
 {
     slot *s = argument;
@@ -198,7 +202,10 @@ static void *work(void *argument)
         if (!spin_while(&s->state, IDLE)) sleep_while(s, IDLE, PARKED);
         int seen = GO;
         if (atomic_compare_exchange_strong(&s->state, &seen, RUNNING)) {
-            claim_tasks(pool.task, pool.ctx, pool.n_tasks, s->worker);
+            if (pool.member)
+                join_team(s);
+            else
+                claim_tasks(pool.task, pool.ctx, pool.n_tasks, s->worker);
             change(s, IDLE, AWAITED);
         } else if (seen == STOP) {
             return NULL;
@@ -319,26 +326,79 @@ static int run_inline(frn_task task, void *ctx, size_t n_tasks)
     return 1;
 }
 
-static int run_shared(frn_task task, void *ctx, size_t n_tasks, int n_threads)
+/* Offers the region to others, which are started if need be; returns to how many. */
+static int offer(int n_threads)
 {
     int helpers = start_workers(n_threads - 1);
     if (helpers > n_threads - 1) helpers = n_threads - 1;
     atomic_store_explicit(&pool.crowded, helpers + 1 > frn_capacity(), memory_order_relaxed);
+    for (int i = 0; i < helpers; i++) change(pool.slots[i], GO, PARKED);
+    return helpers;
+}
+
+/* Whether the offer was still open; now it is not. */
+static int take_back(slot *s)
+{
+    int seen = GO;
+    return atomic_compare_exchange_strong(&s->state, &seen, IDLE);
+}
+
+static void await(int helpers)
+{
+    for (int i = 0; i < helpers; i++) {
+        slot *s = pool.slots[i];
+        if (!take_back(s) && !spin_while(&s->state, RUNNING)) sleep_while(s, RUNNING, AWAITED);
+    }
+}
+
+static int run_shared(frn_task task, void *ctx, size_t n_tasks, int n_threads)
+{
     pool.task = task;
     pool.ctx = ctx;
     pool.n_tasks = n_tasks;
+    pool.member = NULL;
     atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
-    for (int i = 0; i < helpers; i++) change(pool.slots[i], GO, PARKED);
-
+    int helpers = offer(n_threads);
     claim_tasks(task, ctx, n_tasks, 0);
+    await(helpers);
+    return helpers + 1;
+}
 
+static int run_team(frn_member member, void *ctx, int n_threads, int64_t patience_ns)
+{
+    pool.member = member;
+    pool.ctx = ctx;
+    atomic_store_explicit(&pool.members, 0, memory_order_relaxed);
+    int helpers = offer(n_threads), members = 1;
+    int64_t end = 0;
     for (int i = 0; i < helpers; i++) {
         slot *s = pool.slots[i];
-        int seen = GO;
-        if (atomic_compare_exchange_strong(&s->state, &seen, IDLE)) continue;
-        if (seen == RUNNING && !spin_while(&s->state, RUNNING)) sleep_while(s, RUNNING, AWAITED);
+        while (spin_some(&s->state, GO)) {
+            int64_t now = frn_now_ns();
+            if (end == 0) end = now + patience_ns;
+            if (now >= end) break;
+        }
+        if (!take_back(s)) s->member = members++;
     }
-    return helpers + 1;
+    atomic_store_explicit(&pool.members, members, memory_order_release);
+    member(ctx, 0, members);
+    await(helpers);
+    return members;
+}
+
+/* Whether the caller may use the pool's workers; it then is inside a region, as with leave. */
+static int enter(int n_threads, fp_modes *modes)
+{
+    *modes = enter_fp();
+    inside = 1;
+    return n_threads > 1 && try_busy();
+}
+
+static void leave(int shared, fp_modes modes)
+{
+    if (shared) release_busy();
+    inside = 0;
+    leave_fp(modes);
 }
 
 int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads)
@@ -346,19 +406,47 @@ int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads)
     if (n_tasks == 0) return 0;
     if (inside) return run_inline(task, ctx, n_tasks);
     if ((size_t)INT_MAX > n_tasks && n_threads > (int)n_tasks) n_threads = (int)n_tasks;
-
-    fp_modes modes = enter_fp();
-    inside = 1;
-    int used;
-    if (n_threads > 1 && try_busy()) {
-        used = run_shared(task, ctx, n_tasks, n_threads);
-        release_busy();
-    } else {
-        used = run_inline(task, ctx, n_tasks);
-    }
-    inside = 0;
-    leave_fp(modes);
+    fp_modes modes;
+    int shared = enter(n_threads, &modes);
+    int used = shared ? run_shared(task, ctx, n_tasks, n_threads) : run_inline(task, ctx, n_tasks);
+    leave(shared, modes);
     return used;
+}
+
+int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_ns)
+{
+    int members = 1;
+    if (inside) {
+        member(ctx, 0, 1);
+        return members;
+    }
+    if (n_threads > frn_capacity()) n_threads = frn_capacity();
+    fp_modes modes;
+    int shared = enter(n_threads, &modes);
+    if (shared)
+        members = run_team(member, ctx, n_threads, patience_ns);
+    else
+        member(ctx, 0, 1);
+    leave(shared, modes);
+    return members;
+}
+
+void frn_pool_team_ended(int disturbed)
+{
+    int64_t rest = atomic_load_explicit(&pool.rest, memory_order_relaxed);
+    if (!disturbed) {
+        if (rest) atomic_store_explicit(&pool.rest, 0, memory_order_relaxed);
+        return;
+    }
+    rest = rest == 0 ? LEAST_REST_NS : rest < MOST_REST_NS ? 2 * rest : MOST_REST_NS;
+    atomic_store_explicit(&pool.rest, rest, memory_order_relaxed);
+    atomic_store_explicit(&pool.rest_until, frn_now_ns() + rest, memory_order_relaxed);
+}
+
+int frn_pool_calm(void)
+{
+    return atomic_load_explicit(&pool.rest, memory_order_relaxed) == 0 ||
+           frn_now_ns() >= atomic_load_explicit(&pool.rest_until, memory_order_relaxed);
 }
 
 int frn_pool_size(void)

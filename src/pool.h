@@ -7,6 +7,7 @@
 #define FRN_POOL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,6 +27,23 @@ typedef void (*frn_task)(void *ctx, size_t index, int worker);
  * Returns how many threads could take part: fewer than asked for where n_tasks is smaller, where
  * the call ran inline, or where the system gave no more threads. */
 int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads);
+
+/* One of the threads that run side by side for all of a region: 0 <= member < members, 0 being the
+ * caller. Members may wait for each other (barrier.h). */
+typedef void (*frn_member)(void *ctx, int member, int members);
+
+/* Runs member(ctx, i, m) for all i < m side by side on m threads and returns when all are done: as
+ * many, up to n_threads, as come within patience_ns. More threads than processors never take part,
+ * since some would wait for one that has none. All else is as with frn_pool_run; where that runs
+ * inline, m is 1. Returns m. */
+int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_ns);
+
+/* To be called after a team's region: whether a member waited long for another, which means that
+ * neighbors keep this process off a core. */
+void frn_pool_team_ended(int disturbed);
+
+/* Whether a team is worth forming: none was disturbed just now. */
+int frn_pool_calm(void);
 
 /* Threads of the pool that now exist, the caller not counted. */
 int frn_pool_size(void);

@@ -19,9 +19,9 @@ typedef struct {
     size_t begin, end;    /* rows, indices into a and init */
     const real *const *a; /* operand rows; NULL: no product, the sums are what they start from */
     const frn_packed *w;
-    int first;          /* slot of the tile that the weight's first slot adds to */
-    int slots, vectors; /* of the tile */
-    size_t units;
+    int first;               /* slot of the tile that the weight's first slot adds to */
+    int slots, vectors;      /* of the tile */
+    size_t unit, units;      /* those from `unit`, where a panel begins, up to `units` */
     const real *const *init; /* rows where the sums of slots [0, init_slots) start, or NULL */
     int init_slots;
     const real *bias; /* where the others start, or NULL: at zero */
@@ -91,16 +91,17 @@ static void run_panels(const stage_call *s, size_t panel, size_t panels, const r
 /* All panels, for few rows two at a time. */
 static void run_all(const stage_call *s, const real *const *a)
 {
-    const size_t panels = panel_count(s->units, s->vectors);
-    const size_t even = round_up(s->units) / (s->vectors * LANES); /* all but a narrow last one */
+    const size_t width = (size_t)s->vectors * LANES, first = s->unit / width;
+    const size_t panels = panel_count(s->units, s->vectors) - first;
+    const size_t even = round_up(s->units) / width - first; /* all but a narrow last one */
     const size_t pairs = a && s->end - s->begin <= FRN_PAIR_ROWS ? even / 2 : 0;
     const size_t calls = panels - pairs;
     for (size_t i = 0; i < calls; i++) {
         const size_t call = s->backwards ? calls - 1 - i : i;
         if (call < pairs)
-            run_panels(s, 2 * call, 2, a);
+            run_panels(s, first + 2 * call, 2, a);
         else
-            run_panels(s, call + pairs, 1, a);
+            run_panels(s, first + call + pairs, 1, a);
     }
 }
 
@@ -165,7 +166,7 @@ static void run_blas(const stage_call *s)
 
 static void run_stage(const stage_call *s)
 {
-    if (s->begin == s->end) return;
+    if (s->begin == s->end || s->unit == s->units) return;
     if (s->blas && s->a && s->w->k) {
         run_blas(s);
         return;

@@ -2,13 +2,27 @@
 #ifndef FRN_WALK_H
 #define FRN_WALK_H
 
+#include "barrier.h"
 #include "epilogues.h"
 
-/* A task's sequences [first, last) at step t; the others have ended. */
-INLINE size_t alive(const frn_pass *p, size_t first, size_t last, size_t t)
+/* The part's sequences at step t; the others have ended. */
+INLINE size_t alive(const frn_pass *p, const frn_part *part, size_t t)
 {
     const size_t size = t < p->steps ? (size_t)p->sizes[t] : 0;
-    return size > first ? smaller(size, last) - first : 0;
+    return size > part->first ? smaller(size, part->last) - part->first : 0;
+}
+
+/* A stage's units of one member: whole panels of `vectors` vectors. */
+INLINE void share(const frn_part *part, int vectors, size_t units, size_t *begin, size_t *end)
+{
+    const size_t panels = panel_count(units, vectors), width = (size_t)vectors * LANES;
+    *begin = smaller(panels * part->member / part->members * width, units);
+    *end = smaller(panels * (part->member + 1) / part->members * width, units);
+}
+
+static void meet(const frn_part *part)
+{
+    if (part->members > 1) frn_barrier_wait(part->barrier, (size_t)part->members);
 }
 
 INLINE const frn_cell_info *info_of(const frn_pass *p)

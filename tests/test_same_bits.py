@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, Linear, _native
+from fastrnn import GRU, LSTM, RNN, Linear, _native, _recurrence
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn tanh": (RNN, {}),
@@ -131,6 +131,28 @@ def test_any_number_of_threads_over_several_regions(name: str, rng: np.random.Ge
         with fastrnn.threads(n_threads):
             results.append(everything(layer, x, {}, dy, None))
     assert results[0] == results[1]
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("N", [1, 9])
+def test_units_in_shares(name: str, dtype: str, N: int, rng: np.random.Generator) -> None:
+    # More units, so that each of two threads has panels of its own; an upper layer in place of the
+    # lower one's output; sequences that end one by one.
+    kind, own = CELLS[name]
+    layer = kind(D, 150, num_layers=2, recurrent_dropout=0.2, dtype=dtype, random_state=2, **own)
+    lengths = rng.integers(0, 30, N) + (N == 1)
+    x = padded(sequences(rng, lengths, dtype), 30)
+    dy = rng.standard_normal((N, 30, layer.output_size)).astype(dtype)
+    results = []
+    for split in ("rows", "units"):
+        before = _recurrence.force_split(split)
+        try:
+            with fastrnn.threads(2):
+                results.append(everything(layer, x, {"lengths": lengths}, dy, None))
+        finally:
+            _recurrence.force_split(before)
+    assert [key for key in results[0] if results[1][key] != results[0][key]] == []
 
 
 @every_dtype

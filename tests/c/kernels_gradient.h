@@ -174,7 +174,9 @@ static void check_gradients(walk *w, int entries)
 
 static void check_cut(walk *w, cuts how, const outcome *whole, const outcome *whole_back)
 {
-    const char *name = how == PARTS ? "in parts" : "step by step, one by one";
+    const char *name = how == PARTS  ? "in parts"
+                       : how == FINE ? "step by step, one by one"
+                                     : "units in shares";
     const fence *before = fences;
     outcome there = {0}, back = {0};
     take_arenas(w, 1);
@@ -242,7 +244,8 @@ static void check_walk(const shape *s, int entries)
     check_gradients(&w, entries);
     check_cut(&w, PARTS, &there, &back);
     check_cut(&w, FINE, &there, &back);
-    if (!s->masked) check_without_keep(&w, chance(50) ? PARTS : FINE, &there);
+    if (!w.p.blas) check_cut(&w, SHARED, &there, &back);
+    if (!s->masked) check_without_keep(&w, chance(50) ? PARTS : w.p.blas ? FINE : SHARED, &there);
     check_nan(&w, &there);
     release(NULL);
 }

@@ -5,6 +5,10 @@
 
 #include "kernels_reference.h"
 
+#include "barrier.h"
+
+#include <pthread.h>
+
 typedef struct {
     model m;
     int masked, reverse, biased;
@@ -16,7 +20,7 @@ typedef struct {
     double *slope[TENSORS]; /* gradients as doubles, in the layout of model.value */
 } walk;
 
-typedef enum { WHOLE, PARTS, FINE } cuts;
+typedef enum { WHOLE, PARTS, FINE, SHARED } cuts;
 
 /* Arrays of all that a walk leaves; units only, rows after rows. */
 enum { Y, Z, C, KEPT, MASKED, DH, DC, DP, ARRAYS };
@@ -266,6 +270,48 @@ static void begin_backward(walk *w)
     p->dp = w->info->projected ? fenced_reals(w->total * w->Sp) : NULL;
 }
 
+/* A team's member, in a thread of its own. */
+typedef struct {
+    const frn_pass *p;
+    frn_part part;
+    void (*loop)(const frn_pass *p, const frn_part *part, void *scratch);
+    void *scratch;
+    pthread_t thread;
+} member;
+
+static void *walk_member(void *argument)
+{
+    member *m = argument;
+    m->loop(m->p, &m->part, m->scratch);
+    return NULL;
+}
+
+/* All sequences, the units in shares. */
+static void run_team(const walk *w, int backward, size_t from, size_t to)
+{
+    enum { MEMBERS = 3 };
+    fence *before = fences;
+    frn_barrier barrier;
+    member team[MEMBERS];
+    frn_barrier_init(&barrier);
+    for (int i = 0; i < MEMBERS; i++) {
+        team[i].p = &w->p;
+        team[i].part = (frn_part){.last = w->m.N,
+                                  .from = from,
+                                  .to = to,
+                                  .member = i,
+                                  .members = MEMBERS,
+                                  .barrier = &barrier};
+        team[i].loop = backward ? kernels->backward : kernels->forward;
+        team[i].scratch = fenced(up_to(kernels->walk_bytes(&w->p, w->m.N), 64));
+    }
+    for (int i = 1; i < MEMBERS; i++)
+        if (pthread_create(&team[i].thread, NULL, walk_member, &team[i])) abort();
+    walk_member(&team[0]);
+    for (int i = 1; i < MEMBERS; i++) pthread_join(team[i].thread, NULL);
+    release(before);
+}
+
 /* One way through time: regions of steps, in each all tasks of sequences, last or first task first.
  */
 static void run_walk(const walk *w, int backward, cuts how)
@@ -281,13 +327,20 @@ static void run_walk(const walk *w, int backward, cuts how)
     for (size_t r = 0; r < n_regions; r++) {
         const size_t region = backward ? n_regions - 1 - r : r;
         const size_t from = region ? regions[region - 1] : 0;
+        if (how == SHARED) {
+            run_team(w, backward, from, regions[region]);
+            continue;
+        }
         for (size_t k = 0; k < n_tasks; k++) {
             const size_t task = region % 2 ? k : n_tasks - 1 - k;
-            const size_t first = task ? tasks[task - 1] : 0, last = tasks[task];
             fence *before = fences;
-            void *scratch = fenced(up_to(kernels->walk_bytes(&w->p, last - first), 64));
-            (backward ? kernels->backward : kernels->forward)(&w->p, first, last, from,
-                                                              regions[region], scratch);
+            const frn_part part = {.first = task ? tasks[task - 1] : 0,
+                                   .last = tasks[task],
+                                   .from = from,
+                                   .to = regions[region],
+                                   .members = 1};
+            void *scratch = fenced(up_to(kernels->walk_bytes(&w->p, part.last - part.first), 64));
+            (backward ? kernels->backward : kernels->forward)(&w->p, &part, scratch);
             release(before);
         }
     }

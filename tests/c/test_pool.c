@@ -3,6 +3,7 @@
  * argument are left out. See pool.sh beside it. */
 #define _GNU_SOURCE
 
+#include "barrier.h"
 #include "count.h"
 #include "pool.h"
 
@@ -156,6 +157,111 @@ static void test_concurrent_callers(void)
     pthread_t callers[4];
     for (intptr_t i = 0; i < 4; i++) pthread_create(&callers[i], NULL, call_often, (void *)(i + 1));
     for (int i = 0; i < 4; i++) pthread_join(callers[i], NULL);
+}
+
+/* --- teams ----------------------------------------------------------------------------------- */
+
+enum { ROUNDS = 50 };
+
+typedef struct {
+    frn_barrier barrier;
+    int seen[MOST];              /* by each member: the team's size; plain memory */
+    uint64_t sums[ROUNDS][MOST]; /* by each member, of what all wrote the round before */
+    atomic_int errors;
+} team;
+
+/* Everyone reads what everyone wrote before the barrier. */
+static void add_member(void *ctx, int member, int members)
+{
+    team *t = ctx;
+    if (member < 0 || member >= members || members > MOST || t->seen[member]) {
+        atomic_fetch_add(&t->errors, 1);
+        return;
+    }
+    t->seen[member] = members;
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t sum = 1;
+        for (int i = 0; i < members && round; i++) sum += t->sums[round - 1][i];
+        t->sums[round][member] = sum;
+        if (members > 1) frn_barrier_wait(&t->barrier, (size_t)members);
+    }
+}
+
+/* Returns how many took part. */
+static int run_added(int n_threads)
+{
+    static _Thread_local team t;
+    memset(&t, 0, sizeof t);
+    frn_barrier_init(&t.barrier);
+    const int members = frn_pool_team(add_member, &t, n_threads, 100 * 1000);
+    CHECK(atomic_load(&t.errors) == 0);
+    CHECK(members >= 1 && members <= n_threads && members <= frn_capacity());
+    for (int i = 0; i < MOST; i++) CHECK(t.seen[i] == (i < members ? members : 0));
+    for (int round = 1; round < ROUNDS; round++)
+        for (int i = 0; i < members; i++)
+            CHECK(t.sums[round][i] == 1 + (uint64_t)members * t.sums[round - 1][0]);
+    return members;
+}
+
+static void nested_team_task(void *ctx, size_t index, int worker)
+{
+    (void)index, (void)worker;
+    if (run_added(3) != 1) atomic_fetch_add((atomic_int *)ctx, 1);
+}
+
+static void *team_often(void *argument)
+{
+    for (int i = 0; i < (SANITIZED ? 100 : 1000); i++) run_added(2 + i % 3);
+    return argument;
+}
+
+static void test_teams(void)
+{
+    int most = 0;
+    for (int i = 0; i < (SANITIZED ? 300 : 3000); i++) {
+        const int members = run_added(1 + i % 4);
+        if (members > most) most = members;
+        if (i % 7 == 0) run_counted(3, 3, 0); /* the other kind of region in between */
+        if (i % 100 == 0) usleep(1000);       /* parked */
+    }
+    CHECK(most == (frn_capacity() < 4 ? frn_capacity() : 4));
+    atomic_int errors = 0;
+    frn_pool_run(nested_team_task, &errors, 4, 2);
+    CHECK(atomic_load(&errors) == 0);
+    pthread_t callers[3];
+    for (int i = 0; i < 3; i++)
+        pthread_create(&callers[i], NULL, i ? team_often : call_often, (void *)(intptr_t)2);
+    for (int i = 0; i < 3; i++) pthread_join(callers[i], NULL);
+}
+
+static void test_rest_after_a_disturbance(void)
+{
+    frn_pool_team_ended(0);
+    CHECK(frn_pool_calm());
+    frn_pool_team_ended(1);
+    CHECK(!frn_pool_calm());
+    usleep(2000);
+    CHECK(frn_pool_calm());
+    for (int i = 0; i < 4; i++) frn_pool_team_ended(1); /* 2, 4, 8, 16 milliseconds */
+    usleep(2000);
+    CHECK(!frn_pool_calm());
+    frn_pool_team_ended(0);
+    CHECK(frn_pool_calm());
+}
+
+/* A member that waits for one without a processor says so. */
+static void late_member(void *ctx, int member, int members)
+{
+    if (member) spend(3 * LATE_NS);
+    if (members > 1) frn_barrier_wait(ctx, (size_t)members);
+}
+
+static void test_late_members(void)
+{
+    frn_barrier barrier;
+    frn_barrier_init(&barrier);
+    run_added(2);
+    if (frn_pool_team(late_member, &barrier, 2, 1000 * 1000) > 1) CHECK(frn_barrier_late(&barrier));
 }
 
 /* --- floating-point modes and signals -------------------------------------------------------- */
@@ -397,6 +503,9 @@ int main(int n_arguments, char **arguments)
         {"many regions", test_many_regions},
         {"nested calls", test_nested},
         {"concurrent callers", test_concurrent_callers},
+        {"teams", test_teams},
+        {"rest after a disturbance", test_rest_after_a_disturbance},
+        {"late members", test_late_members},
         {"floating-point modes and signals", test_floating_point_and_signals},
         {"stop", test_stop},
         {"stop leaves a running region", test_stop_leaves_a_running_region},
