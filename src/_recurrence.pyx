@@ -20,7 +20,8 @@ cdef double REGION_OPERATIONS = 5e8  # per thread: a few milliseconds
 cdef enum:
     CACHED_BYTES = 1 << 19  # weights that stay in L2 beside a task's rows
     TASKS_PER_THREAD = 4
-    MEETING_BYTES = 1 << 17  # weights whose reading takes longer than meeting does
+    MEETING_BYTES = 1 << 16  # weights whose reading takes longer than meeting does
+    SHARED_CACHE_BYTES = 1 << 24
     MOST_WALKS = 2
     MOST_SHARE = 128  # threads that one direction is split for
     MOST_TASKS = MOST_WALKS * MOST_SHARE * TASKS_PER_THREAD
@@ -104,7 +105,11 @@ cdef size_t recurrent_bytes(Walk walk) noexcept:
 
 
 cdef bint by_units(list walks, size_t n_threads) noexcept:
-    """Whether the threads share the units rather than the sequences."""
+    """Whether the threads share the units rather than the sequences.
+
+    They do where a thread's own sequences are too few to use a weight more than once or twice from
+    L1, and where the weights do not stay in the cache that the cores have in common.
+    """
     cdef Walk walk = walks[0]
     cdef size_t share = n_threads // len(walks), nbytes = recurrent_bytes(walk)
     if share < 2 or walk.p.blas != NULL:
@@ -113,7 +118,7 @@ cdef bint by_units(list walks, size_t n_threads) noexcept:
         return forced_split
     if nbytes < MEETING_BYTES:
         return False
-    return walk.p.n < share * walk.kernels.tile_rows or nbytes > CACHED_BYTES
+    return walk.p.n <= share * (walk.kernels.tile_rows + 1) // 2 or nbytes > SHARED_CACHE_BYTES
 
 
 cdef size_t tasks_of(Walk walk, size_t share) noexcept:
