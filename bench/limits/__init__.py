@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+HUGE = 2 << 20  # bytes of a huge page
 HERE = Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
 FLAGS = {
@@ -42,7 +43,7 @@ def compiled(source: str, *flags: str) -> ctypes.CDLL | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / f"limit{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
-        command = [compiler, "-O3", "-ffp-contract=fast", "-funroll-loops", *flags]
+        command = [compiler, "-O3", "-ffp-contract=fast", *flags]
         command += ["-shared", "-fPIC", str(HERE / source), "-o", str(library)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
@@ -88,8 +89,10 @@ def read_bandwidth(threads: int, size: int, isa: str = "native", seconds: float 
     rate.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_double, ctypes.c_void_p]
     buffers = []
     for _ in range(threads):
-        raw = np.ones(size + 64, np.uint8)
-        start = -raw.ctypes.data % 64
+        # NumPy asks for huge pages from 4 MiB on. In small ones, which lie anywhere, some of a
+        # buffer of half the second cache's size would not find a place in it.
+        raw = np.ones(max(size, 4 << 20) + HUGE, np.uint8)
+        start = -raw.ctypes.data % HUGE
         buffers.append(raw[start : start + size])
 
     def work(index: int) -> float:
