@@ -65,6 +65,8 @@ cdef extern from "kernels.h" nogil:
         const void *bias
         frn_packed w_x
         frn_packed w_h[2]
+        void **symbols
+        void *table
         void *z
         void *c
         void *kept
@@ -177,6 +179,7 @@ cdef extern from "kernels.h" nogil:
         size_t (*walk_bytes)(const frn_pass *p, size_t rows) noexcept nogil
         void (*forward)(const frn_pass *p, const frn_part *part, void *scratch) noexcept nogil
         void (*backward)(const frn_pass *p, const frn_part *part, void *scratch) noexcept nogil
+        void (*table)(const frn_pass *p, size_t first, size_t last, void *scratch) noexcept nogil
         void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last) noexcept nogil
         void (*update)(const frn_update *u, size_t first, size_t last) noexcept nogil
         double (*sum_of_squares)(size_t n, const void *x) noexcept nogil

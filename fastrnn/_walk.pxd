@@ -20,10 +20,16 @@ cdef class Walk:
     cdef Snapshot snapshot, back
     cdef list held  # what the pointers point into
     cdef Block pointers, z, c, kept, masked, dh, dc, dp
+    cdef Block symbols, table, sums  # rows' addresses; their input products; the gradients of these
+    cdef size_t n_symbols
 
     cdef size_t padded(self, size_t n)
     cdef void **pointer_row(self, int index)
     cdef int locate(self, object container, str name, size_t width, bint writable, int index, frn_rows *rows) except -1
+    cdef void turn(self, frn_rows *rows) noexcept
+    cdef int locate_symbols(self, object container, object symbols) except -1
+    cdef int fill_table(self) except -1
+    cdef int sum_symbols(self, void **at) except -1
     cdef void **state_rows(self, object state, str name, size_t width, int index) except NULL
     cdef int take_arenas(self, object mask) except -1
     cdef char *row_at(self, const frn_rows *rows, size_t t, size_t i) noexcept nogil

@@ -13,6 +13,7 @@ class Walk:
         self,
         weights: Weights,
         x: Any,
+        symbols: NDArray[Any] | None,
         y: Any,
         rows: Rows,
         state: tuple[NDArray[Any], ...],

@@ -23,7 +23,7 @@ from fastrnn.checks import (
 )
 from fastrnn.rows import Rows
 
-__all__ = ["Batch", "Container", "columns", "kind_of", "read_array"]
+__all__ = ["Batch", "Container", "Symbols", "columns", "kind_of", "read_array"]
 
 Container = Any
 
@@ -81,6 +81,41 @@ def _name(xp: Any) -> str:
     return str(getattr(xp, "__name__", xp))
 
 
+class Symbols:
+    """Sequences whose inputs are rows of a table, each given once however often it occurs.
+
+    Stands for the container ``rows[index]``; the native engine multiplies each row once.
+
+    Parameters
+    ----------
+    rows : ndarray (U, D)
+    index : ndarray of int64 (N, T), or list of N ndarray (T_i,)
+        In [0, U), one after the other in memory along T.
+    """
+
+    __slots__ = ("index", "rows")
+
+    def __init__(self, rows: np.ndarray, index: Any) -> None:
+        self.rows = rows
+        self.index = index
+
+    def expand(self) -> Container:
+        """The container that this stands for."""
+        if isinstance(self.index, list):
+            return [self.rows[one] for one in self.index]
+        return self.rows[self.index]
+
+    def collect(self, dx: Container) -> np.ndarray:
+        """The gradients of the rows (U, D) from those of the container."""
+        drows = np.zeros_like(self.rows)
+        if isinstance(self.index, list):
+            for one, d in zip(self.index, dx, strict=True):
+                np.add.at(drows, one, d)
+        else:
+            np.add.at(drows, self.index, dx)
+        return drows
+
+
 class Batch:
     """What is known of a batch but its values: array or list, lengths, kind of arrays.
 
@@ -106,13 +141,11 @@ class Batch:
     @classmethod
     def read(cls, x: Any, lengths: Any, width: int, dtype: np.dtype) -> tuple[Container, Batch]:
         """Return the container and the batch of a layer's input with ``width`` features."""
+        if isinstance(x, Symbols):
+            return x, cls(_rows_of(x, lengths, width), isinstance(x.index, list), np, dtype)
         xp = kind_of(x)
         if isinstance(x, list | tuple):
-            if lengths is not None:
-                raise ValueError(
-                    "lengths: expected none with a list of sequences, which have their own, got "
-                    f"{describe(lengths)}"
-                )
+            _check_no_lengths(lengths)
             container: Container = _read_list("x", x, xp, dtype, [None] * len(x), width)
             steps = np.array([len_(one) for one in container], dtype=np.int64)
             rows = Rows(steps, int(steps.max(initial=0)))
@@ -155,6 +188,27 @@ class Batch:
         if self.is_list:
             return [one * mask[n, : len_(one), :] for n, one in enumerate(container)]
         return container * mask
+
+
+def _check_no_lengths(lengths: Any) -> None:
+    if lengths is not None:
+        raise ValueError(
+            "lengths: expected none with a list of sequences, which have their own, got "
+            f"{describe(lengths)}"
+        )
+
+
+def _rows_of(x: Symbols, lengths: Any, width: int) -> Rows:
+    if x.rows.shape[1] != width:
+        raise ValueError(f"x: expected {width} features, got {x.rows.shape[1]}")
+    if isinstance(x.index, list):
+        _check_no_lengths(lengths)
+        steps = np.array([len_(one) for one in x.index], dtype=np.int64)
+        return Rows(steps, int(steps.max(initial=0)))
+    if x.index.ndim != 2:
+        raise ValueError(f"x: expected indices (N, T), got shape {x.index.shape}")
+    N, T = x.index.shape
+    return Rows(_read_lengths(lengths, N, T), T)
 
 
 def columns(container: Container, start: int, stop: int) -> Container:

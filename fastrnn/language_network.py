@@ -44,9 +44,11 @@ class Network:
 
     def learn(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
         """Loss in nats per token, the number of tokens, and the state to carry; adds gradients."""
-        x, embedding_back = self.embedding.forward(batch.inputs)
         if self.drops:
+            x, embedding_back = self.embedding.forward(batch.inputs)
             x, input_back = self.drops[0].forward(x)
+        else:
+            x, embedding_back = self.embedding.forward_symbols(batch.inputs)
         y, state, rnn_back = self.rnn.forward(x, state=state)
         if self.drops:
             y, output_back = self.drops[1].forward(y)
@@ -62,7 +64,8 @@ class Network:
 
     def assess(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
         """Loss and state without dropout and without gradients."""
-        y, state = self.rnn(self.embedding(batch.inputs), state=state)
+        x, _ = self.embedding.forward_symbols(batch.inputs)
+        y, state = self.rnn(x, state=state)
         loss, _ = losses.linear_cross_entropy(self.output, y, batch.targets, gradient=False)
         return float(loss), float(np.size(batch.targets)), state
 

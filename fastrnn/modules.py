@@ -15,6 +15,7 @@ import numpy as np
 
 from fastrnn import elementwise, masks, products
 from fastrnn._memory import empty
+from fastrnn.batches import Symbols
 from fastrnn.checks import (
     Array,
     as_index_array,
@@ -43,6 +44,9 @@ from fastrnn.parameters import (
 )
 
 __all__ = ["Dropout", "Embedding", "LayerNorm", "Linear"]
+
+# Share of distinct indices below which it pays to multiply each vector once and to sum gradients.
+REPEATED = 0.8
 
 
 @register
@@ -135,6 +139,38 @@ class Embedding(Layer):
                 elementwise.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
 
         return form.restore(y), Backward(backward)
+
+    def forward_symbols(self, x: Any) -> tuple[Any, Backward]:
+        """The same for a recurrent layer behind it, which then multiplies each vector once.
+
+        Where indices repeat, the result is `Symbols` for the recurrent layer's x, and ``backward``
+        takes what that layer's gives for them; else both are those of `forward`.
+        """
+        index, form = flatten_indices("x", x)
+        if not is_numpy(index) or (form.shape is not None and len(form.shape) != 2):
+            return self.forward(x)
+        index = as_index_array("x", index, self.num_embeddings)
+        used, numbers = _distinct(index, self.num_embeddings)
+        if used.shape[0] > REPEATED * index.shape[0]:
+            return self.forward(x)
+        room = self._room(used, self.embedding_dim, self.dtype)
+        rows = elementwise.gather(self.params["weight"], used, room)
+
+        def backward(drows: Any) -> None:
+            with self._grads_lock:
+                elementwise.scatter_add(self.grads["weight"], used, drows)
+
+        return Symbols(rows, form.restore(numbers)), Backward(backward)
+
+
+def _distinct(index: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct elements of `index`, all below `count`, ascending; and which of them each is."""
+    found = np.zeros(count, bool)
+    found[index] = True
+    used = np.flatnonzero(found)
+    number = np.empty(count, np.int64)
+    number[used] = np.arange(used.shape[0])
+    return used, number[index]
 
 
 @register

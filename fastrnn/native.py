@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn import _recurrence, _walk, _weights
 from fastrnn._steps import Steps
+from fastrnn.batches import Symbols
 from fastrnn.passes import Container, Pass, Weights
 
 __all__ = ["Steps", "backward", "forward", "prepare", "steps", "trace_gates"]
@@ -38,7 +39,8 @@ def _native(weights: Weights) -> _weights.Weights:
 
 
 def _walk_of(p: Pass, keep: bool) -> _walk.Walk:
-    return _walk.Walk(_native(p.weights), p.x, p.y, p.rows, p.state, p.reverse, p.mask, keep)
+    x, symbols = (p.x.index, p.x.rows) if isinstance(p.x, Symbols) else (p.x, None)
+    return _walk.Walk(_native(p.weights), x, symbols, p.y, p.rows, p.state, p.reverse, p.mask, keep)
 
 
 def prepare(weights: Weights) -> None:
@@ -65,7 +67,10 @@ def backward(
     dstate: list[tuple[Any, ...] | None],
     dx: Container | None,
 ) -> list[State]:
-    """Add the gradients of the weights, fill ``dx``; see :func:`fastrnn.twin.backward`."""
+    """Add the gradients of the weights, fill ``dx``; see :func:`fastrnn.twin.backward`.
+
+    Where x was `Symbols`, ``dx`` is (U, D): the gradients of their rows.
+    """
     return _recurrence.backward(list(saved), list(dy), list(dstate), dx)
 
 

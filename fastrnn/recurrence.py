@@ -26,6 +26,7 @@ __all__ = [
     "engine_for",
     "prepare",
     "steps",
+    "takes_symbols",
     "twin_only",
 ]
 
@@ -47,6 +48,11 @@ def engine_for(weights: Weights) -> ModuleType:
     if weights.cell.native is None or _twin_only.get():
         return twin
     return native if isinstance(weights.params["weight_ih"], np.ndarray) else twin
+
+
+def takes_symbols(weights: Weights) -> bool:
+    """Whether the engine that runs these weights takes `Symbols` for the input."""
+    return engine_for(weights) is native
 
 
 def prepare(weights: Weights) -> None:

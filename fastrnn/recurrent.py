@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastrnn import recurrence
-from fastrnn.batches import Batch, Container, read_array
+from fastrnn.batches import Batch, Container, Symbols, read_array
 from fastrnn.cells import Cell
 from fastrnn.checks import (
     Array,
@@ -267,7 +267,7 @@ init_scale, initial_state, dtype, random_state
         ValueError
             If a rank, a size or a length does not fit.
         """
-        container, batch, states, stack = self._read(x, state, lengths)
+        container, batch, states, stack = self._read(self._readable(x), state, lengths)
         y, last, _ = stack.forward(container, batch, states)
         return y, self._state_form(last)
 
@@ -289,7 +289,7 @@ init_scale, initial_state, dtype, random_state
             call raises a RuntimeError; one refused for its arguments has changed nothing and does
             not count.
         """
-        container, batch, states, stack = self._read(x, state, lengths)
+        container, batch, states, stack = self._read(self._readable(x), state, lengths)
         with self._count_lock:
             call = self._call_count
             self._call_count += 1
@@ -315,6 +315,8 @@ init_scale, initial_state, dtype, random_state
                     self._add_grads(stack)
                 if learned:
                     self._add_initial_grads(first)
+            if isinstance(x, Symbols) and container is not x:
+                dx = x.collect(dx)
             return dx, self._state_form(first)
 
         return y, self._state_form(last), Backward(backward)
@@ -408,6 +410,14 @@ init_scale, initial_state, dtype, random_state
         like = container[0] if batch.is_list else container
         stack = Stack([[_beside(one, like) for one in layer] for layer in self._stack.weights])
         return container, batch, tuple(beside(s, like) for s in states), stack
+
+    def _readable(self, x: Any) -> Any:
+        """`x`, in full if it is `Symbols` that the engine does not take."""
+        if not isinstance(x, Symbols):
+            return x
+        weights = self._stack.weights[0][0]
+        taken = recurrence.takes_symbols(weights) and x.rows.dtype == self.dtype
+        return x if taken else x.expand()
 
     def _read_state(self, name: str, state: Any, batch: Batch) -> tuple[Array, ...]:
         """Return a state's arrays, or its gradient's, which may be None, as copies.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 
 from fastrnn.checks import Array, as_real_array, describe, namespace
 from fastrnn.files import Shape, build, find, register
+from fastrnn.modules import Embedding
 from fastrnn.parameters import Backward, Layer, check_layers
+from fastrnn.recurrent import Recurrent
 
 __all__ = ["Sequential"]
 
@@ -21,6 +24,18 @@ def _is_recurrent(layer: Any) -> bool:
     if isinstance(layer, Sequential):
         return layer.recurrent
     return "lengths" in inspect.signature(layer.forward).parameters
+
+
+def _hands_symbols(first: Any, second: Any) -> bool:
+    """Whether an embedding stands before a recurrent layer, which then multiplies a vector once."""
+    return _is_plain(first, Embedding) and _is_plain(second, Recurrent)
+
+
+def _is_plain(layer: Any, kind: type) -> bool:
+    """Whether a layer computes what its class `kind` does; a subclass may do otherwise."""
+    return isinstance(layer, kind) and all(
+        getattr(type(layer), name) is getattr(kind, name) for name in ("__call__", "forward")
+    )
 
 
 @register
@@ -33,6 +48,9 @@ class Sequential(Layer):
         y, state = seq(x, state=None, lengths=None)
         y, state, backward = seq.forward(x, state=None, lengths=None)
         dx, dstate = backward(dy, dstate=None)
+
+    Where an `Embedding` stands before a recurrent layer, the product of that layer's weights with a
+    vector is computed once however often its index occurs, and so are the gradients through it.
 
     `lengths` goes to the layers that take it; the others also compute the padding, whose results
     mean nothing and whose gradients should be zero. The state of a single recurrent layer has that
@@ -62,6 +80,8 @@ class Sequential(Layer):
         self.layers = tuple(layers)
         self._recurrent = tuple(_is_recurrent(layer) for layer in layers)
         self.recurrent = any(self._recurrent)
+        pairs = itertools.pairwise(layers)
+        self._symbolic = (*(_hands_symbols(first, second) for first, second in pairs), False)
         self._params = self._named("params")
         self._grads = self._named("grads")
 
@@ -161,12 +181,12 @@ class Sequential(Layer):
         """
         given = iter(self._states("state", state, lengths))
         final = []
-        for layer, recurrent in zip(self.layers, self._recurrent, strict=True):
-            if recurrent:
+        for i, layer in enumerate(self.layers):
+            if self._recurrent[i]:
                 x, last = layer(x, state=next(given), lengths=lengths)
                 final.append(last)
             else:
-                x = layer(x)
+                x = layer.forward_symbols(x)[0] if self._symbolic[i] else layer(x)
         return (x, self._state(final)) if self.recurrent else x
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
@@ -181,12 +201,12 @@ class Sequential(Layer):
         given = iter(self._states("state", state, lengths))
         final: list[Any] = []
         passes: list[Any] = []
-        for layer, recurrent in zip(self.layers, self._recurrent, strict=True):
-            if recurrent:
+        for i, layer in enumerate(self.layers):
+            if self._recurrent[i]:
                 x, last, back = layer.forward(x, state=next(given), lengths=lengths)
                 final.append(last)
             else:
-                x, back = layer.forward(x)
+                x, back = (layer.forward_symbols if self._symbolic[i] else layer.forward)(x)
             passes.append(back)
 
         def backward(dy: Any, dstate: Any = None) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.batches import Batch, Container, columns
+from fastrnn.batches import Batch, Container, Symbols, columns
 from fastrnn.checks import Array
 from fastrnn.masks import keep_mask
 from fastrnn.passes import Pass, Weights
@@ -77,8 +77,8 @@ class Stack:
 
         Parameters
         ----------
-        x : container
-            The first layer's input.
+        x : container or Symbols
+            The first layer's input; `Symbols` only for the native engine.
         batch : Batch
             Of x.
         states : tuple of array (L*dirs, N, S)
@@ -134,7 +134,10 @@ class Stack:
     def backward(
         self, saved: Saved, dy: Container | None, dstates: Sequence[Array | None]
     ) -> tuple[Container, States]:
-        """Add the gradients of all parameters; return those of x and of the initial states."""
+        """Add the gradients of all parameters; return those of x and of the initial states.
+
+        Where x was `Symbols`, its gradient is (U, D): that of their rows.
+        """
         S, dirs = self.weights[0][0].state_size, len(self.weights[0])
         batch = saved.batch
         first: list[States] = []
@@ -144,7 +147,8 @@ class Stack:
             mask = saved.masks[k]
             if mask is not None and dy is not None:
                 dy = batch.mask(dy, mask)
-            dx = batch.empty(D)
+            x = passes[0].x
+            dx = np.empty_like(x.rows) if isinstance(x, Symbols) else batch.empty(D)
             dstate = [
                 tuple(None if s is None else s[k * dirs + d, ...] for s in dstates)
                 for d in range(dirs)

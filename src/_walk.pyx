@@ -9,13 +9,15 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastrnn._kernels cimport frn_product
-from fastrnn._native cimport kernels
-from fastrnn._products cimport Matrix, as_matrix, blas_engine, run_outer, run_product
+from fastrnn._elementwise cimport run_columns
+from fastrnn._kernels cimport frn_product, frn_table
+from fastrnn._native cimport check_signals, kernels, parallel
+from fastrnn._products cimport Matrix, as_matrix, blas_engine, run_outer, run_product, threads_for
 
 
 cdef enum:
     PAGE_BYTES = 4096
+    TABLE_ROWS = 96  # of a table of symbols that one task fills
 
 
 cdef Block take(FreeList memory, object nbytes, bint zero=False):
@@ -28,6 +30,20 @@ cdef Block take(FreeList memory, object nbytes, bint zero=False):
     return block
 
 
+cdef struct TableTask:
+    const frn_kernels *kernels
+    const frn_pass *p
+    size_t n, rows  # of all, of a task
+    char *scratch
+    size_t scratch_bytes  # per worker
+
+
+cdef void table_task(void *ctx, size_t index, int worker) noexcept nogil:
+    cdef TableTask *t = <TableTask *>ctx
+    cdef size_t first = index * t.rows
+    t.kernels.table(t.p, first, min(first + t.rows, t.n), t.scratch + worker * t.scratch_bytes)
+
+
 @cython.final
 cdef class Walk:
     """One direction of one layer over one batch, in the order of its rows.
@@ -37,6 +53,8 @@ cdef class Walk:
     weights : Weights
     x, y : ndarray (N, T, ...) or list of N ndarray (T_i, ...)
         y is filled by `forward`.
+    symbols : ndarray (U, D) or None
+        With it, x holds indices of its rows, int64: ndarray (N, T) or list of N ndarray (T_i,).
     rows : Rows
     state : tuple of ndarray
         (N, S), and (N, H) for an LSTM, in the caller's order.
@@ -46,7 +64,7 @@ cdef class Walk:
         Keep what `backward` needs.
     """
 
-    def __init__(self, Weights weights not None, x, y, rows, tuple state, bint reverse, mask, bint keep):
+    def __init__(self, Weights weights not None, x, symbols, y, rows, tuple state, bint reverse, mask, bint keep):
         cdef const int64_t[::1] sizes = rows.sizes, base = rows.base
         cdef frn_pass *p = &self.p
         self.weights = weights
@@ -55,7 +73,7 @@ cdef class Walk:
         self.order = rows.order
         self.lengths = rows.lengths
         self.total = base[base.shape[0] - 1]
-        self.held = [x, y, rows, state]
+        self.held = [x, symbols, y, rows, state]
         self.kernels = kernels(weights.itemsize)
         self.info = &self.kernels.cells[<int>weights.cell]
         p.blas = blas_engine(weights.itemsize)
@@ -74,7 +92,10 @@ cdef class Walk:
             p.lead += self.kernels.lanes  # a column of rows a page apart would share a few lines of L1
         self.state_width = self.padded(p.width)
         self.pointers = take(weights.memory, 9 * int(p.n) * sizeof(void *), True)
-        self.locate(x, "x", p.inputs, False, 0, &p.x)
+        if symbols is None:
+            self.locate(x, "x", p.inputs, False, 0, &p.x)
+        else:
+            self.locate_symbols(x, symbols)
         self.locate(y, "y", p.width, True, 2, &p.y)
         p.h0 = self.state_rows(state[0], "h", p.width, 4)
         if self.info.has_c:
@@ -83,6 +104,8 @@ cdef class Walk:
         p.w_x = self.snapshot.x
         p.w_h[0], p.w_h[1] = self.snapshot.h[0], self.snapshot.h[1]
         self.take_arenas(mask)
+        if symbols is not None:
+            self.fill_table()
 
     cdef size_t padded(self, size_t n):
         return (n + self.kernels.lanes - 1) // self.kernels.lanes * self.kernels.lanes
@@ -127,12 +150,67 @@ cdef class Walk:
             for i in range(self.p.n):
                 start[i] = data + self.order[i] * between
                 step[i] = lead
-        if self.reverse:
-            for i in range(self.p.n):
-                length = self.lengths[self.order[i]]
-                if length:
-                    start[i] = <char *>start[i] + (length - 1) * step[i] * self.kernels.itemsize
-                step[i] = -step[i]
+        self.turn(rows)
+        return 0
+
+    cdef void turn(self, frn_rows *rows) noexcept:
+        """Where time is walked backwards, begin at each sequence's end."""
+        cdef void **start = <void **>rows.start
+        cdef ptrdiff_t *step = <ptrdiff_t *>rows.step
+        cdef size_t i
+        cdef int64_t length
+        for i in range(self.p.n if self.reverse else 0):
+            length = self.lengths[self.order[i]]
+            if length:
+                start[i] = <char *>start[i] + (length - 1) * step[i] * self.kernels.itemsize
+            step[i] = -step[i]
+
+    cdef int locate_symbols(self, object container, object symbols) except -1:
+        """Where each sequence's indices lie, and the rows that they are of."""
+        cdef frn_pass *p = &self.p
+        cdef void **start = self.pointer_row(0)
+        cdef ptrdiff_t *step = <ptrdiff_t *>self.pointer_row(1)
+        cdef Matrix m = as_matrix(symbols, "symbols")
+        cdef const int64_t[:] one
+        cdef size_t i, t
+        if m.columns != p.inputs or m.itemsize != self.kernels.itemsize:
+            raise ValueError(f"symbols: expected rows of {p.inputs} numbers of the layer's dtype")
+        self.symbols = take(self.weights.memory, int(m.rows) * sizeof(void *))
+        cdef void **at = <void **>self.symbols.ptr
+        p.symbols = at
+        for i in range(m.rows):
+            at[i] = m.data + <ptrdiff_t>i * m.lead * m.itemsize
+        self.n_symbols = m.rows
+        for i in range(p.n):
+            one = container[self.order[i]]
+            if one.shape[0] < self.lengths[self.order[i]] or (one.shape[0] > 1 and one.strides[0] != sizeof(int64_t)):
+                raise ValueError(f"x: expected {self.lengths[self.order[i]]} neighboring indices, got another array")
+            for t in range(<size_t>self.lengths[self.order[i]]):
+                if not 0 <= one[t] < <int64_t>m.rows:
+                    raise ValueError(f"x: expected indices in [0, {m.rows}), got {one[t]}")
+            start[i] = <void *>&one[0] if one.shape[0] else NULL
+            step[i] = sizeof(int64_t) // self.kernels.itemsize
+        p.x.start = start
+        p.x.step = step
+        self.turn(&p.x)
+        return 0
+
+    cdef int fill_table(self) except -1:
+        """The input product of every symbol."""
+        cdef frn_pass *p = &self.p
+        cdef double operations = 2.0 * self.n_symbols * p.inputs * self.info.x_slots * p.units
+        cdef int n_threads = threads_for(operations, p.blas)
+        cdef TableTask task = TableTask(self.kernels, p, self.n_symbols, 1, NULL, 0)
+        self.table = take(self.weights.memory, int(self.n_symbols) * int(p.lead) * self.kernels.itemsize)
+        p.table = self.table.ptr
+        task.rows = max(<size_t>1, min((self.n_symbols + n_threads - 1) // n_threads, <size_t>TABLE_ROWS))
+        cdef size_t tasks = (self.n_symbols + task.rows - 1) // task.rows
+        task.scratch_bytes = (self.kernels.walk_bytes(p, task.rows) + 63) // 64 * 64
+        cdef Block scratch = take(self.weights.memory, int(task.scratch_bytes) * n_threads)
+        task.scratch = scratch.ptr
+        with nogil:
+            parallel(table_task, &task, tasks, n_threads)
+            check_signals()
         return 0
 
     cdef void **state_rows(self, object state, str name, size_t width, int index) except NULL:
@@ -295,22 +373,46 @@ cdef class Walk:
                     out[0] = self.row_at(&self.p.y, t - 1, i) if t else self.p.h0[i]
                 out += 1
 
+    cdef int sum_symbols(self, void **at) except -1:
+        """Sum the gradients of the rows of each symbol, in the rows' order."""
+        cdef frn_table sums
+        cdef size_t i, columns = self.info.x_slots * self.slot_width
+        cdef Block index = take(self.weights.memory, int(self.total) * sizeof(int64_t))
+        cdef int64_t *indices = <int64_t *>index.ptr
+        self.sums = take(self.weights.memory, self.table.nbytes, True)
+        self.list_rows(&self.p.x, at)
+        for i in range(self.total):
+            indices[i] = (<const int64_t *>at[i])[0]
+        sums.n, sums.columns, sums.index = self.total, self.p.lead, indices
+        sums.table, sums.rows = self.sums.ptr, self.z.ptr
+        return run_columns(<void *>self.kernels.scatter_add, &sums, self.total, columns, self.kernels.itemsize)
+
     cdef int input_gradient(self, object dx, bint accumulate) except -1:
-        cdef Block pointers = take(self.weights.memory, 2 * int(self.total) * sizeof(void *))
+        cdef size_t n = self.total if self.p.table == NULL else self.n_symbols
+        cdef Block pointers = take(self.weights.memory, 2 * int(n) * sizeof(void *))
         cdef frn_rows rows
         cdef frn_product product
+        cdef Matrix m
         cdef size_t i, width = self.p.lead * self.kernels.itemsize
         cdef void **d = <void **>pointers.ptr
-        # In the place of x's pointers, which nothing reads after the outer products.
-        self.locate(dx, "dx", self.p.inputs, True, 0, &rows)
-        for i in range(self.total):
-            d[i] = self.z.ptr + i * width
-        self.list_rows(&rows, d + self.total)
-        product.rows = self.total
+        cdef char *gradients = self.z.ptr if self.p.table == NULL else self.sums.ptr
+        for i in range(n):
+            d[i] = gradients + i * width
+        if self.p.table == NULL:
+            # In the place of x's pointers, which nothing reads after the outer products.
+            self.locate(dx, "dx", self.p.inputs, True, 0, &rows)
+            self.list_rows(&rows, d + n)
+        else:
+            m = as_matrix(dx, "dx", True)
+            if m.rows != n or m.columns != self.p.inputs or m.itemsize != self.kernels.itemsize:
+                raise ValueError(f"dx: expected shape ({n}, {self.p.inputs}) and the layer's dtype")
+            for i in range(n):
+                d[n + i] = m.data + <ptrdiff_t>i * m.lead * m.itemsize
+        product.rows = n
         product.a = <const void **>d
         product.w = self.p.w_x_back
         product.bias = NULL
-        product.out = d + self.total
+        product.out = d + n
         product.accumulate = accumulate
         product.blas = self.p.blas
         return run_product(self.kernels, &product, self.weights.memory)
@@ -329,11 +431,16 @@ cdef class Walk:
         outer.ldd = self.p.lead
         outer.n = self.p.units
         outer.columns = self.p.inputs
-        self.list_rows(&self.p.x, rows)
+        if self.p.table == NULL:
+            self.list_rows(&self.p.x, rows)
+        else:
+            self.sum_symbols(rows)
+            outer.rows, outer.d, outer.x = self.n_symbols, self.sums.ptr, <const void **>self.p.symbols
         self.set_slots(&outer, 0, self.info.x_slots)
         outer.dw = self.weights.matrix("weight_ih", True).data
         outer.db = self.weights.matrix("bias_ih", True).data if bias else NULL
         run_outer(self.kernels, &outer, self.weights.memory)
+        outer.rows, outer.d, outer.x = self.total, self.z.ptr, <const void **>rows
         for stage in range(self.info.stages):
             self.list_operands(stage, rows)
             if self.info.projected and stage == 1:

@@ -21,20 +21,12 @@ static int widest(const frn_pass *p)
     return vectors;
 }
 
-/* Sums of steps [t, t + steps): bias and input product, stored where the steps will find them. */
-static void input_product(const frn_pass *p, const frn_part *part, size_t t, size_t steps,
-                          real **sums, const real **x, real *block, void *scratch)
+/* sums (rows, slots * Hp) = bias + x W, in the part's units, with rows anywhere */
+static void input_sums(const frn_pass *p, const frn_part *part, size_t rows, const real *const *x,
+                       real *const *sums, void *scratch)
 {
     const frn_cell_info *info = info_of(p);
-    const size_t width = p->lead;
-    size_t rows = 0, unit, units;
-    for (size_t step = t; step < t + steps; step++) {
-        const size_t m = alive(p, part, step);
-        for (size_t i = part->first; i < part->first + m; i++, rows++) {
-            x[rows] = row_of(&p->x, step, i);
-            sums[rows] = p->keep ? at_row(p->z, kept_row(p, step, i), width) : block + rows * width;
-        }
-    }
+    size_t unit, units;
     /* padding too: the steps read whole vectors */
     share(part, widest(p), round_up(p->units), &unit, &units);
     const store_context store = {.out = sums, .stride = round_up(p->units), .slots = info->x_slots};
@@ -54,6 +46,39 @@ static void input_product(const frn_pass *p, const frn_part *part, size_t t, siz
         .scratch = scratch,
     };
     run_stage(&call);
+}
+
+/* Where the sums of symbols [first, last) start: once for each, however often it stands in x. */
+static void table(const frn_pass *p, size_t first, size_t last, void *scratch)
+{
+    const frn_part alone = {.members = 1};
+    real **sums = carve(&scratch, (last - first) * sizeof *sums);
+    for (size_t i = first; i < last; i++) sums[i - first] = at_row(p->table, i, p->lead);
+    input_sums(p, &alone, last - first, (const real *const *)p->symbols + first, sums, scratch);
+}
+
+/* Where the sums of sequence i start at step t: its own row of sums, or its symbol's. */
+INLINE const real *start_of(const frn_pass *p, size_t t, size_t i, const real *sums)
+{
+    if (!p->table) return sums;
+    const void *symbol = row_of(&p->x, t, i);
+    return at_row(p->table, (size_t)*(const int64_t *)symbol, p->lead);
+}
+
+/* Rows of steps [t, t + steps): bias and input product, stored where the steps will find them. */
+static void input_product(const frn_pass *p, const frn_part *part, size_t t, size_t steps,
+                          real **sums, const real **x, real *block, void *scratch)
+{
+    const size_t width = p->lead;
+    size_t rows = 0;
+    for (size_t step = t; step < t + steps; step++) {
+        const size_t m = alive(p, part, step);
+        for (size_t i = part->first; i < part->first + m; i++, rows++) {
+            x[rows] = row_of(&p->x, step, i);
+            sums[rows] = p->keep ? at_row(p->z, kept_row(p, step, i), width) : block + rows * width;
+        }
+    }
+    if (!p->table) input_sums(p, part, rows, x, sums, scratch);
 }
 
 static void first_operands(const frn_pass *p, size_t first, size_t m)
@@ -81,7 +106,8 @@ static void forward_step(const frn_pass *p, const frn_part *part, size_t t, real
         const int final = stage == info->stages - 1, projects = info->projected && final;
         const int tile_first = projects ? 0 : info->stage[stage].tile_first;
         for (size_t i = 0; i < m; i++) s->z[i] = (real *)sums[i];
-        for (size_t i = 0; i < m && !projects; i++) s->z_next[i] = s->z[i] + tile_first * stride;
+        for (size_t i = 0; i < m && !projects; i++)
+            s->z_next[i] = (real *)start_of(p, t, first + i, s->z[i]) + tile_first * stride;
         size_t unit, units;
         share(part, projects ? p->w_h[stage].vectors : widest(p), projects ? p->width : p->units,
               &unit, &units);

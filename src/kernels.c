@@ -35,6 +35,7 @@ const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
     .walk_bytes = walk_bytes,
     .forward = forward,
     .backward = backward,
+    .table = table,
     .cross_entropy = cross_entropy,
     .update = update,
     .sum_of_squares = sum_of_squares,

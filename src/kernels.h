@@ -93,12 +93,15 @@ typedef struct {
     const frn_blas *blas; /* NULL: packed engine */
 
     frn_rows x, y;
-    void *const *h0;   /* (N,) rows of S */
-    void *const *c0;   /* (N,) rows of H, or NULL */
-    void *const *mask; /* (N,) rows of S padded to Sp, or NULL: recurrent dropout */
-    const void *bias;  /* (slots, Hp): where each slot's sum starts */
-    frn_packed w_x;    /* D -> x_slots * Hp */
-    frn_packed w_h[2]; /* per stage */
+    void *const *h0;      /* (N,) rows of S */
+    void *const *c0;      /* (N,) rows of H, or NULL */
+    void *const *mask;    /* (N,) rows of S padded to Sp, or NULL: recurrent dropout */
+    const void *bias;     /* (slots, Hp): where each slot's sum starts */
+    frn_packed w_x;       /* D -> x_slots * Hp */
+    frn_packed w_h[2];    /* per stage */
+    void *const *symbols; /* (U,) rows of D that stand for x, whose rows are then one int64 each:
+                             which of them; or NULL */
+    void *table;          /* (U, slots * Hp): where the sums of a symbol's rows start */
 
     void *z;      /* (rows, slots * Hp) sums, then gates, then their gradients; NULL if not kept */
     void *c;      /* (rows, Hp) */
@@ -233,6 +236,8 @@ typedef struct frn_kernels {
     size_t (*walk_bytes)(const frn_pass *p, size_t rows);
     void (*forward)(const frn_pass *p, const frn_part *part, void *scratch);
     void (*backward)(const frn_pass *p, const frn_part *part, void *scratch);
+
+    void (*table)(const frn_pass *p, size_t first, size_t last, void *scratch); /* fills rows */
 
     /* Rows or elements [first, last) */
     void (*cross_entropy)(const frn_cross_entropy *p, size_t first, size_t last);
