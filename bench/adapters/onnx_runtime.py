@@ -7,13 +7,13 @@ call. A stream has two bindings in which state and next state change places.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from bench.adapters import Candidate, Layer
-from bench.adapters.onnx_model import make_model
-from fastrnn import LSTM
+from bench.adapters.onnx_model import make_model, sequences_first, state_names
 
 _threads = 1
 
@@ -34,50 +34,56 @@ def session(layer: Layer, N: int, T: int, carried: bool = False) -> onnxruntime.
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def value(array: np.ndarray) -> onnxruntime.OrtValue:
-    """An array in memory of onnxruntime's."""
+def value(array: np.ndarray) -> Any:
+    """An array's memory as onnxruntime takes it."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+class Bound:
+    """A session with its buffers, which it must not outlive: a binding does not keep them."""
+
+    def __init__(self, running: onnxruntime.InferenceSession, values: dict[str, Any]) -> None:
+        self.running, self.values = running, values
+        self.binding = running.io_binding()
+        outputs = {output.name for output in running.get_outputs()}
+        for name, bound in values.items():
+            if name in outputs:
+                self.binding.bind_ortvalue_output(name, bound)
+            else:
+                self.binding.bind_ortvalue_input(name, bound)
+
+    def __call__(self) -> None:
+        """Compute."""
+        self.running.run_with_iobinding(self.binding)
 
 
 def sequences(layer: Layer, x: np.ndarray) -> Candidate:
     """Inference of whole sequences."""
     N, T, _ = x.shape
-    running = session(layer, N, T)
-    y = value(np.zeros((T, N, layer.output_size), np.float32))
-    binding = running.io_binding()
-    binding.bind_ortvalue_input("x", value(x.swapaxes(0, 1)))
-    binding.bind_ortvalue_output("y", y)
-
-    def call() -> onnxruntime.OrtValue:
-        running.run_with_iobinding(binding)
-        return y
-
-    return Candidate(call, lambda y: {"y": y.numpy().swapaxes(0, 1)})
+    y = np.zeros((T, layer.num_directions, N, layer.hidden_size), np.float32)
+    call = Bound(session(layer, N, T), {"x": value(x.swapaxes(0, 1)), "y": value(y)})
+    return Candidate(call, lambda _: {"y": sequences_first(y)})
 
 
 def step(layer: Layer, x: np.ndarray) -> Candidate:
-    """A step of a stream."""
+    """A step of a stream: two bindings, each of which writes the states that the other reads."""
     N = x.shape[0]
     running = session(layer, N, 1, carried=True)
-    states = ["h", "c"] if isinstance(layer, LSTM) else ["h"]
-    y = value(np.zeros((1, N, layer.output_size), np.float32))
-    # Two values for each state: what one step writes, the next one reads.
-    held = {
-        s: [value(np.zeros((1, N, layer.hidden_size), np.float32)) for _ in "01"] for s in states
+    states = {
+        name: [np.zeros((1, N, layer.hidden_size), np.float32) for _ in range(2)]
+        for name in state_names(layer)
     }
-    bindings = []
+    turns = []
     for turn in range(2):
-        binding = running.io_binding()
-        binding.bind_ortvalue_input("x", value(x[None]))
-        binding.bind_ortvalue_output("y", y)
-        for name, pair in held.items():
-            binding.bind_ortvalue_input(f"{name}0", pair[turn])
-            binding.bind_ortvalue_output(f"{name}1", pair[1 - turn])
-        bindings.append(binding)
-    turns = itertools.cycle(bindings)
+        values = {"x": value(x[None])}
+        for name, pair in states.items():
+            values |= {f"{name}0": value(pair[turn]), f"{name}1": value(pair[1 - turn])}
+        turns.append((Bound(running, values), states["h"][1 - turn]))
+    following = itertools.cycle(turns)
 
-    def call() -> onnxruntime.OrtValue:
-        running.run_with_iobinding(next(turns))
-        return y
+    def call() -> np.ndarray:
+        compute, h = next(following)
+        compute()
+        return h
 
-    return Candidate(call, lambda y: {"y": y.numpy()[0]})
+    return Candidate(call, lambda h: {"y": h[0]})
