@@ -63,6 +63,11 @@ class Case:
         return 2.0 * GATES[self.cell] * self.H * widths * self.dirs * self.N * self.T
 
     @property
+    def recurrent_bytes(self) -> int:
+        """Bytes of the float32 weights by which a step multiplies one state."""
+        return 4 * GATES[self.cell] * self.H * self.H
+
+    @property
     def shape(self) -> dict[str, int]:
         """The sizes by name, but for the numbers of layers and directions."""
         return {name: getattr(self, name) for name in "NTDH"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -20,7 +21,7 @@ import threadpoolctl
 import fastrnn
 from bench.adapters import Candidate
 from bench.common import Times, environment, machine
-from bench.limits import fma_peak
+from bench.limits import fma_peak, read_bandwidth
 from bench.table import cells, heads, print_table
 from bench.targets import OURS, Row, judge_means
 from fastrnn._native import chosen_isa
@@ -55,6 +56,30 @@ def peak(threads: int, dtype: str) -> float:
     """
     isa = "native" if forced_isa() == "default" else chosen_isa()
     return max(fma_peak(threads, dtype, isa, seconds=0.02) for _ in range(6))
+
+
+@functools.cache
+def bandwidth(threads: int, size: int) -> float:
+    """Bytes per second that threads read together of `size` bytes that they share out."""
+    return max(read_bandwidth(threads, size // threads, seconds=0.05) for _ in range(3))
+
+
+def share_of_bound(row: Row, operations: float, weights: int, passes: int) -> float:
+    """How much of a row's time the machine needs at least: for products, or to read weights.
+
+    Parameters
+    ----------
+    row : Row
+    operations : float
+        Of one call.
+    weights : int
+        Bytes that all threads together read again and again.
+    passes : int
+        How often.
+    """
+    products = operations / peak(row.threads, row.dtype)
+    reads = weights * passes / bandwidth(row.threads, weights)
+    return max(products, reads) / row.times[OURS]
 
 
 def make_row(

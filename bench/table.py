@@ -57,4 +57,4 @@ def rows_table(rows: Sequence[Row]) -> Iterator[str]:
 def _measure(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.0%}" if name == "peak" else f"{value:.2f}"
+    return f"{value:.0%}" if name in ("peak", "bound") else f"{value:.2f}"
