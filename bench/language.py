@@ -13,7 +13,7 @@ from bench.adapters import Candidate, load
 from bench.common import interleave
 from bench.rows import check, make_row, set_threads
 from bench.targets import OURS, Row
-from fastrnn import LSTM, Embedding, Linear, clip_grad_norm
+from fastrnn import LSTM, Embedding, Linear, Sequential, clip_grad_norm
 from fastrnn.losses import linear_cross_entropy
 from fastrnn.optim import SGD
 
@@ -28,11 +28,6 @@ class Model:
     rnn: LSTM
     output: Linear
 
-    @property
-    def layers(self) -> list[Any]:
-        """All three."""
-        return [self.embedding, self.rnn, self.output]
-
 
 def make_model(symbols: int, H: int, L: int) -> Model:
     """A model whose embedding is as wide as its layers."""
@@ -45,19 +40,19 @@ def make_model(symbols: int, H: int, L: int) -> Model:
 
 def training(model: Model, inputs: np.ndarray, targets: np.ndarray) -> Candidate:
     """A training step with the state carried on; inputs and targets are (N, T)."""
-    optimizer = SGD(model.layers, RATE)
+    # In a Sequential the recurrent layer multiplies the vector of a symbol once.
+    body = Sequential(model.embedding, model.rnn)
+    optimizer = SGD([body, model.output], RATE)
     state: Any = None
 
     def call() -> float:
         nonlocal state
         optimizer.zero_grad()
-        x, embedding_backward = model.embedding.forward(inputs)
-        y, state, rnn_backward = model.rnn.forward(x, state)
+        y, state, backward = body.forward(inputs, state)
         loss, loss_backward = linear_cross_entropy(model.output, y, targets)
         assert loss_backward is not None  # a gradient was asked for
-        dx, _ = rnn_backward(loss_backward())
-        embedding_backward(dx)
-        clip_grad_norm(model.layers, CLIP)
+        backward(loss_backward())
+        clip_grad_norm([body, model.output], CLIP)
         optimizer.step()
         return float(loss)
 
