@@ -5,8 +5,6 @@ from libc.stdint cimport int64_t, uint64_t
 cdef extern from "barrier.h" nogil:
     ctypedef struct frn_barrier:
         pass
-    void frn_barrier_init(frn_barrier *b) noexcept
-    bint frn_barrier_late(frn_barrier *b) noexcept
 
 cdef extern from "kernels.h" nogil:
     enum:
@@ -81,6 +79,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct frn_part:
         size_t first, last
         size_t start "from", stop "to"
+        size_t turn
         int member, members
         frn_barrier *barrier
 

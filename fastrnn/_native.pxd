@@ -1,7 +1,7 @@
 # What the other compiled modules take from the native base.
 from libc.stdint cimport int64_t, uint64_t
 
-from fastrnn._kernels cimport frn_kernels
+from fastrnn._kernels cimport frn_barrier, frn_kernels
 
 # A task of a region: fn(ctx, index, worker), worker < n_threads.
 ctypedef void (*task_fn)(void *ctx, size_t index, int worker) noexcept nogil
@@ -21,14 +21,18 @@ cdef int num_threads() noexcept nogil
 # fn(ctx, 0..n_tasks-1, worker) on up to n_threads threads, the caller being worker 0.
 cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcept nogil
 
-# fn(ctx, 0..m-1, m) side by side on those up to n_threads threads that come in time; returns m.
-cdef int team(member_fn fn, void *ctx, int n_threads, int64_t patience_ns) noexcept nogil
-
-# To be called after a team's region: whether a member waited long for another.
-cdef void team_ended(bint disturbed) noexcept nogil
+# fn(ctx, 0..m-1, m) side by side on those up to n_threads threads that come in time, who may meet at
+# the barriers; whether nobody waited long there. `operations` is the work of all.
+cdef bint team(member_fn fn, void *ctx, frn_barrier *barriers, size_t n_barriers, int n_threads,
+               double operations) noexcept nogil
 
 # Whether a team is worth forming: none was disturbed just now.
 cdef bint calm() noexcept nogil
+
+# Whether threads that share `n` sequences and weights of so many bytes share the units rather than the
+# sequences. They do where a thread's own sequences are too few to use a weight more than once or twice
+# from L1, and where the weights do not stay in the cache that the cores have in common.
+cdef bint by_units(size_t n, size_t nbytes, size_t share, const frn_kernels *table) noexcept nogil
 
 # A 64-bit hash of bytes, to see whether weights have changed.
 cdef uint64_t hash_bytes(const void *data, size_t nbytes, uint64_t seed) noexcept nogil

@@ -20,6 +20,10 @@ cdef extern from "pool.h" nogil:
     int frn_pool_size() noexcept
     int frn_pool_stop() noexcept
 
+cdef extern from "barrier.h" nogil:
+    void frn_barrier_init(frn_barrier *b) noexcept
+    bint frn_barrier_late(frn_barrier *b) noexcept
+
 cdef extern from "spin.h" nogil:
     int64_t frn_now_ns() noexcept
 
@@ -237,16 +241,53 @@ cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcep
     frn_pool_run(fn, ctx, n_tasks, n_threads)
 
 
-cdef int team(member_fn fn, void *ctx, int n_threads, int64_t patience_ns) noexcept nogil:
-    return frn_pool_team(fn, ctx, n_threads, patience_ns)
+# How long a team waits for its members: a quarter of the time that the work takes one of them, and
+# not much longer than a parked thread needs to wake.
+cdef double PATIENCE = 0.25 / 100  # nanoseconds per operation
+cdef double MOST_PATIENCE_NS = 100_000
 
 
-cdef void team_ended(bint disturbed) noexcept nogil:
-    frn_pool_team_ended(disturbed)
+cdef bint team(member_fn fn, void *ctx, frn_barrier *barriers, size_t n_barriers, int n_threads,
+               double operations) noexcept nogil:
+    cdef size_t i
+    cdef bint late = False
+    for i in range(n_barriers):
+        frn_barrier_init(&barriers[i])
+    frn_pool_team(fn, ctx, n_threads, <int64_t>min(operations * PATIENCE, MOST_PATIENCE_NS))
+    for i in range(n_barriers):
+        late |= frn_barrier_late(&barriers[i])
+    frn_pool_team_ended(late)
+    return not late
 
 
 cdef bint calm() noexcept nogil:
     return frn_pool_calm()
+
+
+cdef enum:
+    MEETING_BYTES = 1 << 16  # weights whose reading takes longer than meeting does
+    SHARED_CACHE_BYTES = 1 << 24
+
+SPLITS = ("rows", "units")
+cdef int forced_split = -1  # index in SPLITS, or -1: as suits the size
+
+
+cdef bint by_units(size_t n, size_t nbytes, size_t share, const frn_kernels *table) noexcept nogil:
+    if share < 2:
+        return False
+    if forced_split >= 0:
+        return forced_split
+    if nbytes < MEETING_BYTES:
+        return False
+    return n <= share * (table.tile_rows + 1) // 2 or nbytes > SHARED_CACHE_BYTES
+
+
+def force_split(name):
+    """Share recurrent work by "rows" or by "units", or None: as suits its size. For tests; returns the one before."""
+    global forced_split
+    before = SPLITS[forced_split] if forced_split >= 0 else None
+    forced_split = -1 if name is None else SPLITS.index(name)
+    return before
 
 
 cdef uint64_t hash_bytes(const void *data, size_t nbytes, uint64_t seed) noexcept nogil:

@@ -9,9 +9,9 @@ weights. Neither shows in any bit of the result.
 
 from libc.stdint cimport int64_t
 
-from fastrnn._kernels cimport frn_barrier, frn_barrier_init, frn_barrier_late, frn_kernels, frn_part, frn_pass
+from fastrnn._kernels cimport frn_barrier, frn_kernels, frn_part, frn_pass
 from fastrnn._memory cimport Block, FreeList
-from fastrnn._native cimport calm, check_signals, parallel, team, team_ended
+from fastrnn._native cimport by_units, calm, check_signals, parallel, team
 from fastrnn._products cimport threads_for
 from fastrnn._walk cimport Walk, take
 
@@ -20,25 +20,14 @@ cdef double REGION_OPERATIONS = 5e8  # per thread: a few milliseconds
 cdef enum:
     CACHED_BYTES = 1 << 19  # weights that stay in L2 beside a task's rows
     TASKS_PER_THREAD = 4
-    MEETING_BYTES = 1 << 16  # weights whose reading takes longer than meeting does
-    SHARED_CACHE_BYTES = 1 << 24
     MOST_WALKS = 2
     MOST_SHARE = 128  # threads that one direction is split for
     MOST_TASKS = MOST_WALKS * MOST_SHARE * TASKS_PER_THREAD
-
-# How long a team waits for its members: a quarter of the time that the work takes one of them, and
-# not much longer than a parked thread needs to wake.
-cdef double PATIENCE = 0.25 / 100  # nanoseconds per operation
-cdef double MOST_PATIENCE_NS = 100_000
-
-SPLITS = ("rows", "units")
-cdef int forced_split = -1  # index in SPLITS, or -1: chosen by size
 
 
 cdef struct Whole:
     const frn_kernels *kernels
     const frn_pass *p
-    frn_barrier barrier
 
 
 cdef struct Task:
@@ -48,6 +37,7 @@ cdef struct Task:
 
 cdef struct Region:
     Whole walks[MOST_WALKS]
+    frn_barrier barriers[MOST_WALKS]
     size_t n_walks
     Task tasks[MOST_TASKS]  # by sequences
     size_t n_tasks
@@ -59,7 +49,7 @@ cdef struct Region:
 
 cdef void walk(const Region *region, const Whole *whole, frn_part *part, int worker) noexcept nogil:
     cdef void *scratch = region.scratch + worker * region.scratch_bytes
-    part.start, part.stop = region.start, region.stop
+    part.start, part.stop, part.turn = region.start, region.stop, 0
     if region.backward:
         whole.kernels.backward(whole.p, part, scratch)
     else:
@@ -87,7 +77,7 @@ cdef void walk_units(void *ctx, int member, int members) noexcept nogil:
         if member < first or member >= last:
             continue
         part.first, part.last = 0, region.walks[i].p.n
-        part.member, part.members, part.barrier = member - first, last - first, &region.walks[i].barrier
+        part.member, part.members, part.barrier = member - first, last - first, &region.barriers[i]
         walk(region, &region.walks[i], &part, member)
 
 
@@ -102,23 +92,6 @@ cdef double step_operations(list walks) except -1:
 
 cdef size_t recurrent_bytes(Walk walk) noexcept:
     return walk.p.units * walk.p.width * walk.info.slots * walk.kernels.itemsize
-
-
-cdef bint by_units(list walks, size_t n_threads) noexcept:
-    """Whether the threads share the units rather than the sequences.
-
-    They do where a thread's own sequences are too few to use a weight more than once or twice from
-    L1, and where the weights do not stay in the cache that the cores have in common.
-    """
-    cdef Walk walk = walks[0]
-    cdef size_t share = n_threads // len(walks), nbytes = recurrent_bytes(walk)
-    if share < 2 or walk.p.blas != NULL:
-        return False
-    if forced_split >= 0:
-        return forced_split
-    if nbytes < MEETING_BYTES:
-        return False
-    return walk.p.n <= share * (walk.kernels.tile_rows + 1) // 2 or nbytes > SHARED_CACHE_BYTES
 
 
 cdef size_t tasks_of(Walk walk, size_t share) noexcept:
@@ -167,19 +140,6 @@ cdef size_t most_scratch(const Region *region, bint units) noexcept:
     return (nbytes + 63) // 64 * 64
 
 
-cdef bint walk_side_by_side(Region *region, int n_threads, double operations) noexcept nogil:
-    """Walk the region by units; whether nobody had to wait for long."""
-    cdef size_t i
-    cdef bint late = False
-    for i in range(region.n_walks):
-        frn_barrier_init(&region.walks[i].barrier)
-    team(walk_units, region, n_threads, <int64_t>min(operations * PATIENCE, MOST_PATIENCE_NS))
-    for i in range(region.n_walks):
-        late |= frn_barrier_late(&region.walks[i].barrier)
-    team_ended(late)
-    return not late
-
-
 cdef int run(list walks, bint backward) except -1:
     cdef Walk walk = walks[0]
     if walk.total == 0:
@@ -189,7 +149,9 @@ cdef int run(list walks, bint backward) except -1:
     cdef int n_threads = threads_for(operations * walk.total, walk.p.blas)
     cdef double limit = REGION_OPERATIONS * n_threads
     cdef size_t i, step, steps = walk.p.steps
-    cdef bint units = by_units(walks, n_threads)
+    cdef bint units = walk.p.blas == NULL and by_units(
+        walk.p.n, recurrent_bytes(walk), n_threads // len(walks), walk.kernels
+    )
     cdef Region region
     cdef FreeList memory = walk.weights.memory
     region.n_walks = len(walks)
@@ -212,21 +174,13 @@ cdef int run(list walks, bint backward) except -1:
                 region.stop += 1
             if done >= limit or step == steps - 1:
                 if units and calm():
-                    units = walk_side_by_side(&region, n_threads, done)
+                    units = team(walk_units, &region, region.barriers, region.n_walks, n_threads, done)
                 else:
                     parallel(walk_rows, &region, region.n_tasks, n_threads)
                 check_signals()
                 region.start = region.stop = region.start if backward else region.stop
                 done = 0
     return 0
-
-
-def force_split(name):
-    """Share all work by "rows" or by "units", or None: as suits its size. For tests; returns the one before."""
-    global forced_split
-    before = SPLITS[forced_split] if forced_split >= 0 else None
-    forced_split = -1 if name is None else SPLITS.index(name)
-    return before
 
 
 def forward(list walks not None):

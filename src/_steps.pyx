@@ -12,12 +12,16 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastrnn._kernels cimport frn_cell_info, frn_kernels, frn_part, frn_pass
+from fastrnn._kernels cimport frn_barrier, frn_cell_info, frn_kernels, frn_part, frn_pass
 from fastrnn._memory cimport Block, FreeList
-from fastrnn._native cimport kernels, parallel
+from fastrnn._native cimport by_units, calm, kernels, parallel, team
 from fastrnn._products cimport Matrix, as_matrix, blas_engine, threads_for
 from fastrnn._walk cimport take
 from fastrnn._weights cimport Snapshot, Weights
+
+
+cdef enum:
+    MEETINGS = 16  # that take as long as forming a team does
 
 
 # Pointers to the rows of a layer, by index.
@@ -54,22 +58,37 @@ cdef bint plain_matrix(object array, size_t rows, size_t columns, int itemsize, 
 cdef struct Run:
     const frn_kernels *kernels
     frn_pass *passes
+    frn_barrier barrier
     size_t n_layers, n, per_task
+    size_t turn  # steps so far
     char *scratch
     size_t scratch_bytes
 
 
-cdef void run_task(void *ctx, size_t index, int worker) noexcept nogil:
+cdef void run_layers(Run *run, frn_part *part, int worker) noexcept nogil:
+    cdef size_t layer
+    part.start, part.stop, part.turn = 0, 1, run.turn
+    for layer in range(run.n_layers):
+        run.kernels.forward(&run.passes[layer], part, run.scratch + worker * run.scratch_bytes)
+
+
+cdef void run_rows(void *ctx, size_t index, int worker) noexcept nogil:
     """All layers for some of the sequences: no other waits for them."""
     cdef Run *run = <Run *>ctx
-    cdef size_t layer
     cdef frn_part part
     part.first = index * run.per_task
     part.last = min(part.first + run.per_task, run.n)
-    part.start, part.stop = 0, 1
     part.member, part.members = 0, 1
-    for layer in range(run.n_layers):
-        run.kernels.forward(&run.passes[layer], &part, run.scratch + worker * run.scratch_bytes)
+    run_layers(run, &part, worker)
+
+
+cdef void run_units(void *ctx, int member, int members) noexcept nogil:
+    """All layers for all sequences, a share of the units; the members meet after each layer."""
+    cdef Run *run = <Run *>ctx
+    cdef frn_part part
+    part.first, part.last = 0, run.n
+    part.member, part.members, part.barrier = member, members, &run.barrier
+    run_layers(run, &part, member)
 
 
 @cython.final
@@ -92,6 +111,7 @@ cdef class Steps:
     cdef size_t layer_bytes, rows_at  # of a layer's part of the arena, and where its pointers begin in it
     cdef bint has_c
     cdef double operations
+    cdef size_t nbytes  # of the weights of a layer
     cdef object dtype, shape
     cdef int64_t sizes[1]
     cdef int64_t base[2]
@@ -149,11 +169,21 @@ cdef class Steps:
                     self.rows(layer, X)[i] = self.rows(layer - 1, Y)[i]
             p.c = memory + 2 * n * h_row if info.has_c else NULL
             p.kept = memory + 2 * n * h_row + n * c_row if info.stages == 2 else NULL
+            self.nbytes = max(self.nbytes, info.slots * one.units * (one.inputs + one.width) * size)
             self.operations += 2.0 * info.slots * one.units * (one.inputs + one.width) * n
             self.run.scratch_bytes = max(self.run.scratch_bytes, table.walk_bytes(p, n))
             p += 1
         self.run.scratch_bytes = (self.run.scratch_bytes + 63) // 64 * 64
         self.copy_state(state, True)
+
+    cdef void run_threads(self, int n_threads) noexcept nogil:
+        cdef Run *run = &self.run
+        # A step is a region of its own.
+        if run.passes.blas == NULL and by_units(run.n, self.nbytes // MEETINGS, n_threads, run.kernels) and calm():
+            team(run_units, run, &run.barrier, 1, n_threads, self.operations)
+            return
+        run.per_task = max(<size_t>1, (run.n + n_threads - 1) // n_threads)
+        parallel(run_rows, run, (run.n + run.per_task - 1) // run.per_task, n_threads)
 
     cdef void **rows(self, size_t layer, int which) noexcept nogil:
         return <void **>(self.arena.ptr + layer * self.layer_bytes + self.rows_at) + which * self.run.n
@@ -197,7 +227,7 @@ cdef class Steps:
         """
         cdef Matrix a, b
         cdef int n_threads, size = self.run.kernels.itemsize
-        cdef size_t i, layer, tasks
+        cdef size_t i, layer
         cdef frn_pass *p = self.run.passes
         cdef frn_pass *last = p + self.run.n_layers - 1
         if not plain_matrix(x, self.run.n, self.inputs_width, size, False, &a):
@@ -209,13 +239,12 @@ cdef class Steps:
         for i in range(self.run.n):
             self.rows(0, X)[i] = a.data + <ptrdiff_t>i * a.lead * size
         n_threads = threads_for(self.operations, p.blas)
-        self.run.per_task = max(<size_t>1, (self.run.n + n_threads - 1) // n_threads)
-        tasks = (self.run.n + self.run.per_task - 1) // self.run.per_task
-        if self.scratch is None or self.scratch.nbytes < tasks * self.run.scratch_bytes:
-            self.scratch = take(self.free, int(tasks) * self.run.scratch_bytes)
+        if self.scratch is None or self.scratch.nbytes < n_threads * self.run.scratch_bytes:
+            self.scratch = take(self.free, int(n_threads) * self.run.scratch_bytes)
             self.run.scratch = self.scratch.ptr
         with nogil:
-            parallel(run_task, &self.run, tasks, n_threads)
+            self.run_threads(n_threads)
+            self.run.turn += 1
             for i in range(self.run.n):
                 memcpy(b.data + <ptrdiff_t>i * b.lead * size, last.y.start[i], self.width * size)
                 for layer in range(self.run.n_layers):

@@ -137,7 +137,7 @@ static void forward_step(const frn_pass *p, const frn_part *part, size_t t, real
             .init_slots = projects ? 0 : (int)smaller(info->stage[stage].tile_slots, info->x_slots),
             .bias = projects ? NULL : p->bias,
             .stride = stride,
-            .backwards = t & 1,
+            .backwards = (t + part->turn) & 1,
             .epilogue = cell_epilogues[p->cell].forward[stage],
             .context = &rows,
             .blas = p->blas,

@@ -122,6 +122,7 @@ typedef struct {
 typedef struct {
     size_t first, last; /* sequences */
     size_t from, to;    /* steps */
+    size_t turn;        /* steps walked before step 0: weights are read in alternating direction */
     int member, members;
     struct frn_barrier *barrier; /* of the members; not looked at by one alone */
 } frn_part;

@@ -50,6 +50,9 @@ enum {
  * training step, short enough that a neighbor does not miss the core. */
 static const int64_t SPIN_NS = 100 * 1000;
 
+/* About how long a parked thread takes to wake. */
+static const int64_t WAKE_NS = 30 * 1000;
+
 /* How long no team is formed after one was disturbed: longer each time, until one was not. */
 static const int64_t LEAST_REST_NS = 1000 * 1000, MOST_REST_NS = 128 * 1000 * 1000;
 
@@ -74,6 +77,7 @@ static struct {
     size_t n_tasks;
     frn_member member;                 /* of a team; NULL: tasks are claimed */
     atomic_int members;                /* 0 until the team is complete */
+    _Atomic int64_t team_asked;        /* when a team last was asked for */
     _Atomic int64_t rest, rest_until;  /* without teams, after one was disturbed */
     _Alignas(LINE) atomic_size_t next; /* the first task not yet claimed */
 } pool;
@@ -413,6 +417,14 @@ int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads)
     return used;
 }
 
+/* Whether a team is worth the waking of parked threads. */
+static int in_a_hurry(int64_t patience_ns)
+{
+    int64_t now = frn_now_ns();
+    int64_t before = atomic_exchange_explicit(&pool.team_asked, now, memory_order_relaxed);
+    return patience_ns >= WAKE_NS || now - before < SPIN_NS;
+}
+
 int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_ns)
 {
     int members = 1;
@@ -422,7 +434,7 @@ int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_
     }
     if (n_threads > frn_capacity()) n_threads = frn_capacity();
     fp_modes modes;
-    int shared = enter(n_threads, &modes);
+    int shared = enter(in_a_hurry(patience_ns) ? n_threads : 1, &modes);
     if (shared)
         members = run_team(member, ctx, n_threads, patience_ns);
     else

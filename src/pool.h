@@ -34,8 +34,9 @@ typedef void (*frn_member)(void *ctx, int member, int members);
 
 /* Runs member(ctx, i, m) for all i < m side by side on m threads and returns when all are done: as
  * many, up to n_threads, as come within patience_ns. More threads than processors never take part,
- * since some would wait for one that has none. All else is as with frn_pool_run; where that runs
- * inline, m is 1. Returns m. */
+ * since some would wait for one that has none; and for a region that is short beside the waking of
+ * a thread, nobody is woken unless the region before was just now. All else is as with
+ * frn_pool_run; where that runs inline, m is 1. Returns m. */
 int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_ns);
 
 /* To be called after a team's region: whether a member waited long for another, which means that

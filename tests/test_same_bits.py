@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, Linear, _native, _recurrence
+from fastrnn import GRU, LSTM, RNN, Linear, _native
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn tanh": (RNN, {}),
@@ -146,13 +146,30 @@ def test_units_in_shares(name: str, dtype: str, N: int, rng: np.random.Generator
     dy = rng.standard_normal((N, 30, layer.output_size)).astype(dtype)
     results = []
     for split in ("rows", "units"):
-        before = _recurrence.force_split(split)
+        before = _native.force_split(split)
         try:
             with fastrnn.threads(2):
                 results.append(everything(layer, x, {"lengths": lengths}, dy, None))
         finally:
-            _recurrence.force_split(before)
+            _native.force_split(before)
     assert [key for key in results[0] if results[1][key] != results[0][key]] == []
+
+
+@every_cell
+@every_dtype
+def test_steps_by_units_in_shares(name: str, dtype: str, rng: np.random.Generator) -> None:
+    kind, own = CELLS[name]
+    layer = kind(D, 150, num_layers=2, dtype=dtype, random_state=2, **own)
+    x = rng.standard_normal((3, 20, D)).astype(dtype)
+    stream = layer.stream(3)
+    before = _native.force_split("units")
+    try:
+        with fastrnn.threads(2):
+            steps = [stream.step(x[:, t]) for t in range(20)]
+    finally:
+        _native.force_split(before)
+    with fastrnn.threads(1):
+        assert bits(np.stack(steps, axis=1)) == bits(layer(x)[0])
 
 
 @every_dtype
