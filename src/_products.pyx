@@ -13,7 +13,7 @@ from fastrnn._native cimport check_signals, gemm_is_blas, hash_bytes, kernels, n
 
 cdef enum:
     GROUP_ROWS = 96  # rows that one task multiplies at most: a panel is read once for all of them
-    OUTER_ROWS = 1024  # rows of a block of a sum of outer products at most: a panel of x stays in L2
+    OUTER_ROWS = 512  # rows of a block of a sum of outer products at most: panels of x stay in L2
 
 
 cdef double TASK_OPERATIONS = 3e7  # a tenth of a millisecond: little enough to be claimed evenly

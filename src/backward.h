@@ -112,7 +112,7 @@ static void backward_state(const frn_pass *p, const frn_part *part, step_arrays 
         .w = &p->w_h_back[0],
         .slots = 1,
         .vectors = p->w_h_back[0].vectors,
-        .epilogue = state_backward,
+        .epilogue = FROM(state_backward),
         .context = &rows,
         .blas = p->blas,
         .scratch = s->scratch,

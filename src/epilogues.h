@@ -100,48 +100,80 @@ INLINE void backward_body(const int slots, const int flags, backward_formula *co
         }
 }
 
-#define EPILOGUE(body, name, slots, flags, formula)                                     \
+/* What a tile of the loop backwards touches first in its step: what is carried, and what the step
+ * before has read, is in cache. */
+INLINE size_t backward_pieces(const int slots, const int flags, const step_rows *x, size_t row,
+                              size_t rows, size_t unit, const char **piece)
+{
+    size_t n = 0;
+    for (int s = 0; s < slots; s++)
+        n = list_pieces(piece, n, (const real *const *)x->z, row, rows,
+                        (x->first + s) * x->stride + unit);
+    if (flags & H) n = list_pieces(piece, n, (const real *const *)x->h, row, rows, unit);
+    if (flags & H_PREV) n = list_pieces(piece, n, x->h_prev, row, rows, unit);
+    if (flags & CELL) n = list_pieces(piece, n, x->c_prev, row, rows, unit);
+    if (flags & ENTRY && x->dy) n = list_pieces(piece, n, x->dy, row, rows, unit);
+    return n;
+}
+
+#define FORWARD(name, slots, flags, formula)                                            \
     static void name(const void *x, size_t row, size_t rows, size_t unit, size_t units, \
                      int vectors, const real *tile)                                     \
     {                                                                                   \
-        body(slots, flags, formula, x, row, rows, unit, units, vectors, tile);          \
+        forward_body(slots, flags, formula, x, row, rows, unit, units, vectors, tile);  \
+    }
+#define BACKWARD(name, slots, flags, formula)                                           \
+    static void name(const void *x, size_t row, size_t rows, size_t unit, size_t units, \
+                     int vectors, const real *tile)                                     \
+    {                                                                                   \
+        backward_body(slots, flags, formula, x, row, rows, unit, units, vectors, tile); \
+    }                                                                                   \
+    static size_t name##_pieces(const void *x, size_t row, size_t rows, size_t unit,    \
+                                const char **piece)                                     \
+    {                                                                                   \
+        return backward_pieces(slots, flags, x, row, rows, unit, piece);                \
     }
 
-EPILOGUE(forward_body, lstm_forward, 4, CELL, lstm_formula)
-EPILOGUE(forward_body, projection_forward, 1, 0, projection_formula)
-EPILOGUE(forward_body, gru_gates_forward, 2, H_PREV, gru_gates_formula)
-EPILOGUE(forward_body, gru_forward, 1, H_PREV | GATE, gru_formula)
-EPILOGUE(forward_body, gru_after_forward, 4, H_PREV, gru_after_formula)
-EPILOGUE(forward_body, rnn_tanh_forward, 1, 0, rnn_tanh_formula)
-EPILOGUE(forward_body, rnn_relu_forward, 1, 0, rnn_relu_formula)
-EPILOGUE(forward_body, rnn_sigmoid_forward, 1, 0, rnn_sigmoid_formula)
+FORWARD(lstm_forward, 4, CELL, lstm_formula)
+FORWARD(projection_forward, 1, 0, projection_formula)
+FORWARD(gru_gates_forward, 2, H_PREV, gru_gates_formula)
+FORWARD(gru_forward, 1, H_PREV | GATE, gru_formula)
+FORWARD(gru_after_forward, 4, H_PREV, gru_after_formula)
+FORWARD(rnn_tanh_forward, 1, 0, rnn_tanh_formula)
+FORWARD(rnn_relu_forward, 1, 0, rnn_relu_formula)
+FORWARD(rnn_sigmoid_forward, 1, 0, rnn_sigmoid_formula)
 
-EPILOGUE(backward_body, lstm_backward, 4, ENTRY | CELL, lstm_back)
-EPILOGUE(backward_body, projected_lstm_backward, 4, CELL, lstm_back)
-EPILOGUE(backward_body, projection_backward, 0, ENTRY | PROJECT, carry_back)
-EPILOGUE(backward_body, gru_backward, 2, ENTRY | H_PREV, gru_back)
-EPILOGUE(backward_body, gru_gates_backward, 1, ONWARD | H_PREV, gru_gates_back)
-EPILOGUE(backward_body, gru_after_backward, 4, ENTRY | H_PREV, gru_after_back)
-EPILOGUE(backward_body, rnn_tanh_backward, 1, ENTRY | H, rnn_tanh_back)
-EPILOGUE(backward_body, rnn_relu_backward, 1, ENTRY | H, rnn_relu_back)
-EPILOGUE(backward_body, rnn_sigmoid_backward, 1, ENTRY | H, rnn_sigmoid_back)
-EPILOGUE(backward_body, state_backward, 0, ENTRY, carry_back)
+BACKWARD(lstm_backward, 4, ENTRY | CELL, lstm_back)
+BACKWARD(projected_lstm_backward, 4, CELL, lstm_back)
+BACKWARD(projection_backward, 0, ENTRY | PROJECT, carry_back)
+BACKWARD(gru_backward, 2, ENTRY | H_PREV, gru_back)
+BACKWARD(gru_gates_backward, 1, ONWARD | H_PREV, gru_gates_back)
+BACKWARD(gru_after_backward, 4, ENTRY | H_PREV, gru_after_back)
+BACKWARD(rnn_tanh_backward, 1, ENTRY | H, rnn_tanh_back)
+BACKWARD(rnn_relu_backward, 1, ENTRY | H, rnn_relu_back)
+BACKWARD(rnn_sigmoid_backward, 1, ENTRY | H, rnn_sigmoid_back)
+BACKWARD(state_backward, 0, ENTRY, carry_back)
+
+#define TO(name)   {name, NULL}
+#define FROM(name) {name, name##_pieces}
 
 /* Backward, the stage that makes dh comes first; `first` is the slot whose gradients it writes. */
 static const struct {
-    epilogue_fn *forward[2];
-    epilogue_fn *backward[2];
+    epilogue forward[2];
+    epilogue backward[2];
     int backward_first[2];
 } cell_epilogues[FRN_CELLS] = {
-    [FRN_LSTM] = {{lstm_forward}, {lstm_backward}, {0}},
-    [FRN_LSTM_PROJECTED] = {{lstm_forward, projection_forward},
-                            {projection_backward, projected_lstm_backward},
+    [FRN_LSTM] = {{TO(lstm_forward)}, {FROM(lstm_backward)}, {0}},
+    [FRN_LSTM_PROJECTED] = {{TO(lstm_forward), TO(projection_forward)},
+                            {FROM(projection_backward), FROM(projected_lstm_backward)},
                             {0, 0}},
-    [FRN_GRU] = {{gru_gates_forward, gru_forward}, {gru_backward, gru_gates_backward}, {1, 0}},
-    [FRN_GRU_AFTER] = {{gru_after_forward}, {gru_after_backward}, {0}},
-    [FRN_RNN_TANH] = {{rnn_tanh_forward}, {rnn_tanh_backward}, {0}},
-    [FRN_RNN_RELU] = {{rnn_relu_forward}, {rnn_relu_backward}, {0}},
-    [FRN_RNN_SIGMOID] = {{rnn_sigmoid_forward}, {rnn_sigmoid_backward}, {0}},
+    [FRN_GRU] = {{TO(gru_gates_forward), TO(gru_forward)},
+                 {FROM(gru_backward), FROM(gru_gates_backward)},
+                 {1, 0}},
+    [FRN_GRU_AFTER] = {{TO(gru_after_forward)}, {FROM(gru_after_backward)}, {0}},
+    [FRN_RNN_TANH] = {{TO(rnn_tanh_forward)}, {FROM(rnn_tanh_backward)}, {0}},
+    [FRN_RNN_RELU] = {{TO(rnn_relu_forward)}, {FROM(rnn_relu_backward)}, {0}},
+    [FRN_RNN_SIGMOID] = {{TO(rnn_sigmoid_forward)}, {FROM(rnn_sigmoid_backward)}, {0}},
 };
 
 #endif

@@ -40,7 +40,7 @@ static void input_sums(const frn_pass *p, const frn_part *part, size_t rows, con
         .units = units,
         .bias = p->bias,
         .stride = round_up(p->units),
-        .epilogue = store_epilogue,
+        .epilogue = {.apply = store_epilogue},
         .context = &store,
         .blas = p->blas,
         .scratch = scratch,

@@ -10,17 +10,15 @@
 #include "stage.h"
 
 enum {
-    GROUP_TILES = 16,  /* tiles of d that one task multiplies with one panel of x */
-    SUM_COLUMNS = 128, /* columns of d whose sums one task makes */
+    GROUP_TILES = 8,  /* tiles of d of one task: whole lines of d */
+    GROUP_PANELS = 4, /* panels of x of one task: they stay in L2 while tiles of d pass */
+    PACK_AHEAD = 8,   /* rows of x that are asked for before they are packed */
+    GROUP_COLUMNS = GROUP_TILES * FRN_MR,
 };
 
-INLINE size_t parts(size_t n, size_t part)
-{
-    return (n + part - 1) / part;
-}
 INLINE size_t x_panels(const frn_outer *p)
 {
-    return p->dw ? panel_count(p->columns, FRN_SLOTS) : 0;
+    return p->dw ? cut_panels(p->columns, FRN_SLOTS).count : 0;
 }
 
 static size_t outer_bytes(const frn_outer *p)
@@ -28,38 +26,25 @@ static size_t outer_bytes(const frn_outer *p)
     return p->rows * (p->blas ? p->columns : round_up(p->columns)) * sizeof(real);
 }
 
-/* Tasks: panels of x, then the sums of d's columns. */
+/* Tasks: panels of x. */
 static size_t outer_pack_tasks(const frn_outer *p)
 {
-    return x_panels(p) + (p->db ? p->blocks * parts(p->n, SUM_COLUMNS) : 0);
+    return x_panels(p);
 }
 
-/* sums (columns) += d (columns) */
-INLINE void add_row(real *sums, const real *d, size_t columns)
+static void outer_pack(const frn_outer *p, size_t panel)
 {
-    for (size_t j = 0; j < columns; j += LANES)
-        store_units(sums + j, columns - j,
-                    load_units(sums + j, columns - j) + load_units(d + j, columns - j));
-}
-
-static void sum_rows(const frn_outer *p, size_t block, size_t group)
-{
-    const size_t column = group * SUM_COLUMNS, columns = smaller(p->n - column, SUM_COLUMNS);
-    const real *d = (const real *)p->d + p->offset[block] + column;
-    real sums[SUM_COLUMNS] = {0};
-    for (size_t i = 0; i < p->rows; i++, d += p->ldd) add_row(sums, d, columns);
-    add_row((real *)p->db + p->row[block] + column, sums, columns);
-}
-
-static void pack_x(const frn_outer *p, size_t panel)
-{
-    const size_t column = panel * TILE, left = p->columns - column;
-    const size_t width = round_up(smaller(left, TILE));
+    const panel_cut cut = cut_panels(p->columns, FRN_SLOTS);
+    const size_t column = panel_start(&cut, panel), left = p->columns - column;
+    const size_t width = panel_start(&cut, panel + 1) - column;
     const real *const *x = (const real *const *)p->x;
     for (size_t i = 0; i < p->rows; i++) {
+        if (i + PACK_AHEAD < p->rows)
+            for (size_t v = 0; v < width; v += LINE_BYTES / sizeof(real))
+                __builtin_prefetch(x[i + PACK_AHEAD] + column + v);
         if (p->blas) {
             memcpy((real *)p->packed_x + i * p->columns + column, x[i] + column,
-                   smaller(left, TILE) * sizeof(real));
+                   smaller(left, width) * sizeof(real));
             continue;
         }
         real *out = (real *)p->packed_x + p->rows * column + i * width;
@@ -68,62 +53,93 @@ static void pack_x(const frn_outer *p, size_t panel)
     }
 }
 
-static void outer_pack(const frn_outer *p, size_t task)
-{
-    const size_t panels = x_panels(p), groups = parts(p->n, SUM_COLUMNS);
-    if (task < panels)
-        pack_x(p, task);
-    else
-        sum_rows(p, (task - panels) / groups, (task - panels) % groups);
-}
-
-/* Tasks: (panel of x, block, group of tiles of d); a panel's tasks follow each other, so that it
- * stays in L2. */
+/* Tasks: (some panels of x, block, some tiles of d). */
 static size_t outer_tasks(const frn_outer *p)
 {
-    return p->dw ? (p->blas ? 1 : x_panels(p)) * p->blocks * parts(p->n, GROUP_TILES * FRN_MR) : 0;
+    return parts(p->blas || !p->dw ? 1 : x_panels(p), GROUP_PANELS) * p->blocks *
+           parts(p->n, GROUP_COLUMNS);
 }
 
-static void outer_blas(const frn_outer *p, size_t block, size_t group)
+/* db += the sums of some columns of d. */
+static void sum_rows(const frn_outer *p, size_t block, size_t first, size_t columns)
 {
-    const size_t first = group * GROUP_TILES * FRN_MR,
-                 last = smaller(first + GROUP_TILES * FRN_MR, p->n);
+    const real *d = (const real *)p->d + p->offset[block] + first;
+    real *db = (real *)p->db + p->row[block] + first;
+    for (size_t j = 0; j < columns; j += LANES) {
+        const size_t n = columns - j;
+        V even = vzero(), odd = vzero();
+        for (size_t i = 0; i < p->rows; i += 2) {
+            even = even + load_units(d + i * p->ldd + j, n);
+            if (i + 1 < p->rows) odd = odd + load_units(d + (i + 1) * p->ldd + j, n);
+        }
+        store_units(db + j, n, load_units(db + j, n) + (even + odd));
+    }
+}
+
+static void outer_blas(const frn_outer *p, size_t block, size_t first, size_t n)
+{
     const real *d = (const real *)p->d + p->offset[block] + first;
     real *dw = (real *)p->dw + (p->row[block] + first) * p->columns;
-    p->blas->gemm(1, last - first, p->columns, p->rows, d, p->ldd, p->packed_x, p->columns, 1.0, dw,
+    p->blas->gemm(1, n, p->columns, p->rows, d, p->ldd, p->packed_x, p->columns, 1.0, dw,
                   p->columns);
+}
+
+/* dw (rows, width) += tile */
+INLINE void add_tile(real *dw, size_t columns, size_t rows, size_t width, const real *tile)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < width; j += LANES) {
+            real *to = dw + r * columns + j;
+            store_units(to, width - j, load_units(to, width - j) + vload(tile + r * TILE + j));
+        }
+}
+
+/* One tile of d with panels [first, last) of x.  While it is multiplied, its part of dw and, last,
+ * the columns of the next tile are asked for: all come in rows that lie apart. */
+static void outer_tile(const frn_outer *p, const real *d, size_t rows, real *dw, size_t first,
+                       size_t last)
+{
+    _Alignas(64) real tile[FRN_MR * TILE];
+    const real *a[FRN_MR];
+    const char *piece[FRN_MR + 1];
+    const panel_cut cut = cut_panels(p->columns, FRN_SLOTS);
+    for (size_t r = 0; r < rows; r++) a[r] = d + r;
+    for (size_t panel = first; panel < last; panel++) {
+        const size_t column = panel_start(&cut, panel);
+        const int vectors = panel_vectors(&cut, panel);
+        const real *x = (const real *)p->packed_x + p->rows * column;
+        for (size_t r = 0; r < rows; r++) piece[r] = (const char *)(dw + r * p->columns + column);
+        ahead_of_tile ahead = ask_for(piece, rows, p->rows, (const char *)x);
+        if (panel + 1 == last) {
+            ahead.panel = (const char *)(d + rows + FRN_MR - 1);
+            ahead.per_step = p->ldd * sizeof(real);
+        }
+        memset(tile, 0, sizeof tile);
+        if (rows >= FRN_AHEAD_ROWS)
+            multiply_ahead[rows - FRN_AHEAD_ROWS][vectors - 1](tile, a, p->ldd, x, p->rows, &ahead);
+        else
+            multiply_tile[rows - 1][vectors - 1](tile, a, p->ldd, x, p->rows);
+        add_tile(dw + column, p->columns, rows,
+                 smaller(p->columns - column, (size_t)vectors * LANES), tile);
+    }
 }
 
 static void outer(const frn_outer *p, size_t task)
 {
-    const size_t groups = parts(p->n, GROUP_TILES * FRN_MR);
-    const size_t group = task % groups, block = task / groups % p->blocks,
-                 panel = task / groups / p->blocks;
-    if (p->blas) {
-        outer_blas(p, block, group);
-        return;
-    }
-    _Alignas(64) real tile[FRN_MR * TILE];
-    const size_t column = panel * TILE, left = p->columns - column;
-    const int vectors = (int)(round_up(smaller(left, TILE)) / LANES);
-    const real *x = (const real *)p->packed_x + p->rows * column;
-    const size_t end = smaller((group + 1) * GROUP_TILES * FRN_MR, p->n);
-    for (size_t row = group * GROUP_TILES * FRN_MR; row < end; row += FRN_MR) {
-        const size_t rows = smaller(end - row, FRN_MR);
-        const real *d = (const real *)p->d + p->offset[block] + row;
-        const real *a[FRN_MR];
-        for (size_t r = 0; r < rows; r++) a[r] = d + r;
-        memset(tile, 0, sizeof tile);
-        multiply_tile[rows - 1][vectors - 1](tile, a, p->ldd, x, p->rows);
-        for (size_t r = 0; r < rows; r++) {
-            real *dw = (real *)p->dw + (p->row[block] + row + r) * p->columns + column;
-            for (int v = 0; v < vectors; v++) {
-                const size_t at = (size_t)v * LANES;
-                store_units(dw + at, left - at,
-                            load_units(dw + at, left - at) + vload(tile + r * TILE + at));
-            }
+    const size_t groups = parts(p->n, GROUP_COLUMNS), block = task / groups % p->blocks,
+                 panel = task / groups / p->blocks * GROUP_PANELS;
+    const size_t first = task % groups * GROUP_COLUMNS, last = smaller(first + GROUP_COLUMNS, p->n);
+    const real *d = (const real *)p->d + p->offset[block];
+    real *dw = (real *)p->dw + p->row[block] * p->columns;
+    if (p->dw && p->blas) outer_blas(p, block, first, last - first);
+    if (p->dw && !p->blas)
+        for (size_t row = first, tiles = parts(last - first, FRN_MR); tiles; tiles--) {
+            const size_t rows = parts(last - row, tiles);
+            outer_tile(p, d + row, rows, dw + row * p->columns, panel,
+                       smaller(panel + GROUP_PANELS, x_panels(p)));
+            row += rows;
         }
-    }
+    if (p->db && panel == 0) sum_rows(p, block, first, last - first);
 }
 
 #endif

@@ -12,7 +12,7 @@ static size_t packed_bytes(const frn_axis *k, const frn_axis *units, int vectors
 
 static size_t pack_tasks(const frn_axis *units, int vectors)
 {
-    return panel_count(units->n, vectors);
+    return cut_panels(units->n, vectors).count;
 }
 
 /* `lanes` rows of n elements, `stride` apart, as columns of n vectors, `lead` apart. */
@@ -38,8 +38,9 @@ static void pack_rows(real *to, size_t lead, const real *from, ptrdiff_t stride,
 static void pack(void *dst, const void *src, const frn_axis *k, const frn_axis *units, int vectors,
                  int plain, size_t task)
 {
-    const size_t unit = task * vectors * LANES, left = units->n - unit;
-    const size_t ours = smaller((left + LANES - 1) / LANES, vectors), padded = round_up(units->n);
+    const panel_cut cut = cut_panels(units->n, vectors);
+    const size_t unit = panel_start(&cut, task), left = units->n - unit;
+    const size_t ours = panel_vectors(&cut, task), padded = round_up(units->n);
     const size_t inner = k->blocks * k->padded;
     const size_t lead = plain ? units->blocks * padded : units->blocks * ours * LANES;
     real *panel = (real *)dst + (plain ? unit : inner * units->blocks * unit);

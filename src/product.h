@@ -43,12 +43,11 @@ static size_t product_bytes(const frn_product *p, size_t rows)
                                      : 0;
 }
 
-/* Units from `unit` on of one panel, in runs of k. */
+/* One panel, `width` units from `unit` on, in runs of k. */
 static void product_panel(const frn_product *p, size_t first, size_t last, size_t unit,
-                          const store_context *store, void *scratch)
+                          size_t width, const store_context *store, void *scratch)
 {
-    const size_t rows = last - first, runs = product_runs(p, rows), left = p->w.units - unit;
-    const size_t width = smaller(round_up(left), TILE);
+    const size_t rows = last - first, runs = product_runs(p, rows);
     real *sums = carve(&scratch, rows * TILE * sizeof(real));
     real **at = carve(&scratch, rows * sizeof *at);
     const real **a = carve(&scratch, rows * sizeof *a);
@@ -67,27 +66,35 @@ static void product_panel(const frn_product *p, size_t first, size_t last, size_
             .w = &w,
             .slots = 1,
             .vectors = w.vectors,
-            .units = final ? smaller(left, TILE) : width,
+            .units = final ? smaller(p->w.units - unit, width) : width,
             .init = (const real *const *)at,
             .init_slots = run > 0,
             .bias = run == 0 && p->bias ? (const real *)p->bias + unit : NULL,
-            .epilogue = store_epilogue,
+            .epilogue = {.apply = store_epilogue},
             .context = final ? store : &partial,
         };
         run_stage(&call);
     }
 }
 
-/* Rows [first, last), units [from, to); `from` begins a panel, and with BLAS it is 0. */
+/* Rows [first, last), panels that hold units [from, to) where all are whole; with BLAS all of them.
+ */
 static void product(const frn_product *p, size_t first, size_t last, size_t from, size_t to,
                     void *scratch)
 {
+    const panel_cut cut = cut_panels(p->w.units, p->w.vectors);
+    size_t panel = from / cut.width;
+    const size_t end = parts(smaller(to, p->w.units), cut.width);
+    from = panel_start(&cut, panel);
     /* rows are counted from the first, as the scratch is */
     store_context store = {
         .out = (real *const *)p->out + first, .at = from, .slots = 1, .accumulate = p->accumulate};
     if (product_runs(p, last - first) > 1) {
-        for (; store.at < to; store.at += TILE)
-            product_panel(p, first, last, store.at, &store, scratch);
+        for (; panel < end; panel++) {
+            store.at = panel_start(&cut, panel);
+            product_panel(p, first, last, store.at, panel_start(&cut, panel + 1) - store.at, &store,
+                          scratch);
+        }
         return;
     }
     frn_packed w = p->w;
@@ -98,9 +105,9 @@ static void product(const frn_product *p, size_t first, size_t last, size_t from
         .w = &w,
         .slots = 1,
         .vectors = w.vectors,
-        .units = smaller(to, p->w.units) - from,
+        .units = smaller(panel_start(&cut, end), p->w.units) - from,
         .bias = p->bias ? (const real *)p->bias + from : NULL,
-        .epilogue = store_epilogue,
+        .epilogue = {.apply = store_epilogue},
         .context = &store,
         .blas = p->blas,
         .scratch = scratch,

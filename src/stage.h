@@ -15,6 +15,18 @@
 typedef void epilogue_fn(const void *context, size_t row, size_t rows, size_t unit, size_t units,
                          int vectors, const real *tile);
 
+/* Where the rows lie that the epilogue of a tile is the first to touch in its step; how many. */
+typedef size_t pieces_fn(const void *context, size_t row, size_t rows, size_t unit,
+                         const char **piece);
+
+typedef struct {
+    epilogue_fn *apply;
+    pieces_fn *pieces; /* or NULL */
+} epilogue;
+
+/* Bytes of weights from which on they are asked for, and most of one panel that is. */
+enum { LEAST_ASKED = 3 << 18, MOST_ASKED = 1 << 18 };
+
 typedef struct {
     size_t begin, end;    /* rows, indices into a and init */
     const real *const *a; /* operand rows; NULL: no product, the sums are what they start from */
@@ -27,16 +39,35 @@ typedef struct {
     const real *bias; /* where the others start, or NULL: at zero */
     size_t stride;    /* elements from slot to slot in init rows and in bias */
     int backwards;    /* panels last to first: what the last call left in L2 is met first */
-    epilogue_fn *epilogue;
+    epilogue epilogue;
     const void *context;
     const frn_blas *blas;
     void *scratch; /* stage_bytes, used with BLAS only */
 } stage_call;
 
-static size_t panel_count(size_t units, int vectors)
+/* Units cut into panels.  Where whole panels do not fill the units, the last two share what is left
+ * evenly: one vector alone has too few chains of sums to keep the multipliers busy. */
+typedef struct {
+    size_t count, width;
+    size_t last, end; /* where the last panel begins, and ends */
+} panel_cut;
+
+INLINE panel_cut cut_panels(size_t units, int vectors)
 {
-    const size_t width = (size_t)vectors * LANES;
-    return (units + width - 1) / width;
+    const size_t total = round_up(units) / LANES, count = (total + vectors - 1) / vectors,
+                 narrow = total % vectors;
+    size_t last = count ? (count - 1) * vectors : 0;
+    if (count > 1 && narrow) last = total - (vectors + narrow) / 2;
+    return (panel_cut){count, (size_t)vectors * LANES, last * LANES, total * LANES};
+}
+
+INLINE size_t panel_start(const panel_cut *cut, size_t panel)
+{
+    return panel + 1 < cut->count ? panel * cut->width : panel < cut->count ? cut->last : cut->end;
+}
+INLINE int panel_vectors(const panel_cut *cut, size_t panel)
+{
+    return (int)((panel_start(cut, panel + 1) - panel_start(cut, panel)) / LANES);
 }
 
 /* vectors of slots [first, last) of one row of a tile, read where the slots lie `stride` apart */
@@ -60,48 +91,99 @@ static void start_tile(const stage_call *s, size_t row, size_t rows, size_t unit
     }
 }
 
-/* One panel, or two of the same width; all rows. */
-static void run_panels(const stage_call *s, size_t panel, size_t panels, const real *const *a)
+/* The same place of some rows, after n that are there; how many now. */
+INLINE size_t list_pieces(const char **piece, size_t n, const real *const *rows, size_t row,
+                          size_t count, size_t at)
+{
+    for (size_t r = 0; r < count; r++) piece[n + r] = (const char *)(rows[row + r] + at);
+    return n + count;
+}
+
+INLINE const real *weights_at(const stage_call *s, size_t unit)
+{
+    return (const real *)s->w->data + s->w->k * s->w->slots * unit;
+}
+
+/* tile += some rows of the operand times one panel.  Meanwhile what the epilogue will touch is
+ * asked for, and `share` lines per step of k from `next` on. */
+static void multiply_rows(const stage_call *s, const real *const *a, size_t row, size_t rows,
+                          size_t unit, int vectors, const char *next, size_t share, real *tile)
+{
+    const real *w = weights_at(s, unit);
+    const int width = s->w->slots * vectors;
+    const char *piece[MOST_PIECES + 1];
+    size_t pieces = 0;
+    if (s->epilogue.pieces && rows >= FRN_AHEAD_ROWS)
+        pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
+    if (rows < FRN_AHEAD_ROWS || !(pieces || share)) {
+        multiply_tile[rows - 1][width - 1](tile, a + row, 1, w, s->w->k);
+        return;
+    }
+    ahead_of_tile ahead = ask_for(piece, pieces, s->w->k, (const char *)w);
+    if (share) ahead.panel = next, ahead.per_step = share * LINE_BYTES;
+    multiply_ahead[rows - FRN_AHEAD_ROWS][width - 1](tile, a + row, 1, w, s->w->k, &ahead);
+}
+
+/* Lines of a panel per step of k, if it is for the rows of the panel before it to ask for: weights
+ * that stay in L2 need not be, and a large panel would drive out the one that is still used. */
+static size_t lines_to_ask(const stage_call *s, int vectors)
+{
+    const size_t step = (size_t)s->w->slots * vectors * sizeof(V);
+    const size_t whole = s->w->k * s->w->slots * round_up(s->units) * sizeof(real);
+    return whole >= LEAST_ASKED && step * s->w->k <= MOST_ASKED ? parts(step, LINE_BYTES) : 0;
+}
+
+/* One panel, or two of the same width; all rows.  `next` is the unit where the panel that follows
+ * begins, or beyond the last. */
+static void run_panels(const stage_call *s, size_t unit, int vectors, size_t panels, size_t next,
+                       const real *const *a)
 {
     _Alignas(64) real tile[2][FRN_MR * TILE];
-    const size_t width = (size_t)s->vectors * LANES, unit = panel * width;
-    const int vectors = (int)(round_up(smaller(s->units - unit, width)) / LANES);
-    const real *w = a ? (const real *)s->w->data + s->w->k * s->w->slots * unit : NULL;
+    const size_t width = (size_t)vectors * LANES, count = s->end - s->begin;
     /* blocks of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
-    size_t left = s->end - s->begin, blocks = (left + FRN_MR - 1) / FRN_MR;
-    for (size_t row = s->begin; blocks; blocks--) {
-        const size_t rows = (left + blocks - 1) / blocks;
+    const size_t blocks = parts(count, FRN_MR), low = count / blocks, high = count % blocks;
+    /* each asks for its share of the next panel */
+    size_t lines = a && blocks > 1 && next < s->units ? lines_to_ask(s, vectors) : 0;
+    const size_t share = lines ? parts(lines, blocks) : 0;
+    const char *asked = lines ? (const char *)weights_at(s, next) : NULL;
+    for (size_t block = 0, row = s->begin, rows; block < blocks; block++, row += rows) {
+        rows = low + (block < high);
         for (size_t p = 0; p < panels; p++)
             start_tile(s, row, rows, unit + p * width, vectors, tile[p]);
-        if (a) {
-            multiply_fn *const *of_rows =
-                panels == 2 ? multiply_pair[rows - 1] : multiply_tile[rows - 1];
-            of_rows[s->w->slots * vectors - 1](tile[0] + s->first * vectors * LANES, a + row, 1, w,
-                                               s->w->k);
+        real *sums = tile[0] + s->first * vectors * LANES;
+        if (a && panels == 2) {
+            multiply_pair[rows - 1][s->w->slots * vectors - 1](sums, a + row, 1,
+                                                               weights_at(s, unit), s->w->k);
+        } else if (a) {
+            const size_t ours = smaller(lines, share);
+            multiply_rows(s, a, row, rows, unit, vectors, asked, ours, sums);
+            asked += ours * s->w->k * LINE_BYTES;
+            lines -= ours;
         }
         for (size_t p = 0; p < panels; p++) {
             const size_t at = unit + p * width;
-            s->epilogue(s->context, row, rows, at, smaller(s->units - at, width), vectors, tile[p]);
+            s->epilogue.apply(s->context, row, rows, at, smaller(s->units - at, width), vectors,
+                              tile[p]);
         }
-        row += rows;
-        left -= rows;
     }
 }
 
 /* All panels, for few rows two at a time. */
 static void run_all(const stage_call *s, const real *const *a)
 {
-    const size_t width = (size_t)s->vectors * LANES, first = s->unit / width;
-    const size_t panels = panel_count(s->units, s->vectors) - first;
-    const size_t even = round_up(s->units) / width - first; /* all but a narrow last one */
-    const size_t pairs = a && s->end - s->begin <= FRN_PAIR_ROWS ? even / 2 : 0;
-    const size_t calls = panels - pairs;
+    const panel_cut cut = cut_panels(s->units, s->vectors);
+    const size_t first = parts(s->unit, cut.width);
+    size_t even = cut.count; /* all but the narrow ones at the end */
+    while (even > first && panel_vectors(&cut, even - 1) < s->vectors) even--;
+    const size_t pairs = a && s->end - s->begin <= FRN_PAIR_ROWS ? (even - first) / 2 : 0;
+    const size_t calls = cut.count - first - pairs;
     for (size_t i = 0; i < calls; i++) {
         const size_t call = s->backwards ? calls - 1 - i : i;
-        if (call < pairs)
-            run_panels(s, first + 2 * call, 2, a);
-        else
-            run_panels(s, first + call + pairs, 1, a);
+        const size_t panels = call < pairs ? 2 : 1;
+        const size_t panel = first + (call < pairs ? 2 * call : call + pairs);
+        const size_t next = !s->backwards ? panel + panels : panel > first ? panel - 1 : cut.count;
+        run_panels(s, panel_start(&cut, panel), panel_vectors(&cut, panel), panels,
+                   panel_start(&cut, next), a);
     }
 }
 

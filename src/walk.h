@@ -12,12 +12,16 @@ INLINE size_t alive(const frn_pass *p, const frn_part *part, size_t t)
     return size > part->first ? smaller(size, part->last) - part->first : 0;
 }
 
-/* A stage's units of one member: whole panels of `vectors` vectors. */
+/* A stage's units of one member: panels of `vectors` vectors.  Where the last two share what is
+ * left, they stay together: narrower panels of other weights have no border between them. */
 INLINE void share(const frn_part *part, int vectors, size_t units, size_t *begin, size_t *end)
 {
-    const size_t panels = panel_count(units, vectors), width = (size_t)vectors * LANES;
-    *begin = smaller(panels * part->member / part->members * width, units);
-    *end = smaller(panels * (part->member + 1) / part->members * width, units);
+    const panel_cut cut = cut_panels(units, vectors);
+    const size_t panels = cut.count - (cut.last % cut.width != 0);
+    *begin = smaller(panels * part->member / part->members * cut.width, units);
+    *end = part->member + 1 < part->members
+               ? smaller(panels * (part->member + 1) / part->members * cut.width, units)
+               : units;
 }
 
 static void meet(const frn_part *part)
