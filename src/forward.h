@@ -10,6 +10,8 @@
 
 #include "walk.h"
 
+enum { FUSED_ROWS = 16, MOST_FUSED = 3 << 17 }; /* bytes of a panel of each weight together */
+
 /* Vectors of the widest panel among the weights that a unit's sums come from: where a share begins,
  * a panel of each begins. */
 static int widest(const frn_pass *p)
@@ -65,9 +67,9 @@ INLINE const real *start_of(const frn_pass *p, size_t t, size_t i, const real *s
     return at_row(p->table, (size_t)*(const int64_t *)symbol, p->lead);
 }
 
-/* Rows of steps [t, t + steps): bias and input product, stored where the steps will find them. */
-static void input_product(const frn_pass *p, const frn_part *part, size_t t, size_t steps,
-                          real **sums, const real **x, real *block, void *scratch)
+/* Rows of the inputs and of the sums of steps [t, t + steps); how many. */
+static size_t find_inputs(const frn_pass *p, const frn_part *part, size_t t, size_t steps,
+                          real **sums, const real **x, real *block)
 {
     const size_t width = p->lead;
     size_t rows = 0;
@@ -78,7 +80,7 @@ static void input_product(const frn_pass *p, const frn_part *part, size_t t, siz
             sums[rows] = p->keep ? at_row(p->z, kept_row(p, step, i), width) : block + rows * width;
         }
     }
-    if (!p->table) input_sums(p, part, rows, x, sums, scratch);
+    return rows;
 }
 
 static void first_operands(const frn_pass *p, size_t first, size_t m)
@@ -91,8 +93,19 @@ static void first_operands(const frn_pass *p, size_t first, size_t m)
                        vload((const real *)p->mask[i] + j));
 }
 
+/* Whether a step of m rows multiplies its inputs itself, which saves storing and loading sums:
+ * there are rows enough to read those weights each step, and panels of both weights stay in L2.
+ * Where y is x, the inputs of a step must have been read before its outputs are written. */
+static int takes_inputs(const frn_pass *p, const frn_part *part, size_t m)
+{
+    const size_t panel = (p->w_x.k + p->w_h[0].k) * TILE * sizeof(real);
+    return m >= FUSED_ROWS && panel <= MOST_FUSED && p->w_x.vectors == p->w_h[0].vectors &&
+           !p->blas && !p->table && p->w_x.k && p->x.start[part->first] != p->y.start[part->first];
+}
+
+/* `x` is NULL where the sums start with the input product. */
 static void forward_step(const frn_pass *p, const frn_part *part, size_t t, real *const *sums,
-                         step_arrays *s)
+                         const real **x, step_arrays *s)
 {
     const frn_cell_info *info = info_of(p);
     const size_t first = part->first, m = alive(p, part, t);
@@ -105,6 +118,7 @@ static void forward_step(const frn_pass *p, const frn_part *part, size_t t, real
     for (int stage = 0; stage < info->stages; stage++) {
         const int final = stage == info->stages - 1, projects = info->projected && final;
         const int tile_first = projects ? 0 : info->stage[stage].tile_first;
+        const int fused = x && stage == 0;
         for (size_t i = 0; i < m; i++) s->z[i] = (real *)sums[i];
         for (size_t i = 0; i < m && !projects; i++)
             s->z_next[i] = (real *)start_of(p, t, first + i, s->z[i]) + tile_first * stride;
@@ -126,6 +140,8 @@ static void forward_step(const frn_pass *p, const frn_part *part, size_t t, real
         };
         const stage_call call = {
             .end = m,
+            .x = fused ? x : NULL,
+            .w_x = &p->w_x,
             .a = info->stage[stage].kept ? (const real *const *)s->kept : s->operand,
             .w = &p->w_h[stage],
             .first = info->stage[stage].first - info->stage[stage].tile_first,
@@ -134,7 +150,8 @@ static void forward_step(const frn_pass *p, const frn_part *part, size_t t, real
             .unit = unit,
             .units = units,
             .init = projects ? NULL : (const real *const *)s->z_next,
-            .init_slots = projects ? 0 : (int)smaller(info->stage[stage].tile_slots, info->x_slots),
+            .init_slots =
+                projects || fused ? 0 : (int)smaller(info->stage[stage].tile_slots, info->x_slots),
             .bias = projects ? NULL : p->bias,
             .stride = stride,
             .backwards = (t + part->turn) & 1,
@@ -165,11 +182,17 @@ static void forward(const frn_pass *p, const frn_part *part, void *scratch)
     for (size_t t = part->from; t < part->to;) {
         const size_t m = alive(p, part, t);
         if (m == 0) return;
-        const size_t steps = smaller(block_rows / m, part->to - t);
-        input_product(p, part, t, steps, sums, x, block, scratch);
+        const int fused = takes_inputs(p, part, m);
+        const size_t steps = fused ? 1 : smaller(block_rows / m, part->to - t);
+        const size_t rows = find_inputs(p, part, t, steps, sums, x, block);
+        if (fused) {
+            forward_step(p, part, t++, sums, x, &s);
+            continue;
+        }
+        if (!p->table) input_sums(p, part, rows, x, sums, scratch);
         meet(part); /* y may lie where x does */
         for (size_t row = 0, end = t + steps; t < end; t++) {
-            forward_step(p, part, t, sums + row, &s);
+            forward_step(p, part, t, sums + row, NULL, &s);
             row += alive(p, part, t);
         }
     }

@@ -29,6 +29,8 @@ enum { LEAST_ASKED = 3 << 18, MOST_ASKED = 1 << 18 };
 
 typedef struct {
     size_t begin, end;    /* rows, indices into a and init */
+    const real *const *x; /* operand rows multiplied before a's, into slots from 0 on, or NULL */
+    const frn_packed *w_x;
     const real *const *a; /* operand rows; NULL: no product, the sums are what they start from */
     const frn_packed *w;
     int first;               /* slot of the tile that the weight's first slot adds to */
@@ -99,38 +101,47 @@ INLINE size_t list_pieces(const char **piece, size_t n, const real *const *rows,
     return n + count;
 }
 
-INLINE const real *weights_at(const stage_call *s, size_t unit)
+INLINE const real *weights_at(const frn_packed *w, size_t unit)
 {
-    return (const real *)s->w->data + s->w->k * s->w->slots * unit;
+    return (const real *)w->data + w->k * w->slots * unit;
 }
 
-/* tile += some rows of the operand times one panel.  Meanwhile what the epilogue will touch is
- * asked for, and `share` lines per step of k from `next` on. */
-static void multiply_rows(const stage_call *s, const real *const *a, size_t row, size_t rows,
-                          size_t unit, int vectors, const char *next, size_t share, real *tile)
+/* Of a panel's weights what the rows of the panel before it have not asked for yet. */
+typedef struct {
+    const char *next;
+    size_t lines, share; /* per step of k: left, and of one block of rows */
+} unasked;
+
+/* Weights that stay in L2 need not be asked for, and a large panel would drive out the one that is
+ * still used. */
+static unasked to_ask(const frn_packed *w, int vectors, size_t units, size_t next, size_t blocks)
 {
-    const real *w = weights_at(s, unit);
-    const int width = s->w->slots * vectors;
-    const char *piece[MOST_PIECES + 1];
-    size_t pieces = 0;
-    if (s->epilogue.pieces && rows >= FRN_AHEAD_ROWS)
-        pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
-    if (rows < FRN_AHEAD_ROWS || !(pieces || share)) {
-        multiply_tile[rows - 1][width - 1](tile, a + row, 1, w, s->w->k);
+    const size_t step = (size_t)w->slots * vectors * sizeof(V);
+    const size_t whole = w->k * w->slots * round_up(units) * sizeof(real);
+    if (blocks < 2 || next >= units || whole < LEAST_ASKED || step * w->k > MOST_ASKED)
+        return (unasked){NULL, 0, 0};
+    const size_t lines = parts(step, LINE_BYTES);
+    return (unasked){(const char *)weights_at(w, next), lines, parts(lines, blocks)};
+}
+
+/* tile += some rows times one panel of a weight; pieces and a share of the next panel are asked for
+ * meanwhile. */
+static void multiply_rows(real *tile, const real *const *a, size_t rows, const frn_packed *w,
+                          size_t unit, int vectors, const char **piece, size_t pieces,
+                          unasked *more)
+{
+    const real *panel = weights_at(w, unit);
+    const int width = w->slots * vectors;
+    const size_t lines = smaller(more->lines, more->share);
+    if (rows < FRN_AHEAD_ROWS || !(pieces || lines)) {
+        multiply_tile[rows - 1][width - 1](tile, a, 1, panel, w->k);
         return;
     }
-    ahead_of_tile ahead = ask_for(piece, pieces, s->w->k, (const char *)w);
-    if (share) ahead.panel = next, ahead.per_step = share * LINE_BYTES;
-    multiply_ahead[rows - FRN_AHEAD_ROWS][width - 1](tile, a + row, 1, w, s->w->k, &ahead);
-}
-
-/* Lines of a panel per step of k, if it is for the rows of the panel before it to ask for: weights
- * that stay in L2 need not be, and a large panel would drive out the one that is still used. */
-static size_t lines_to_ask(const stage_call *s, int vectors)
-{
-    const size_t step = (size_t)s->w->slots * vectors * sizeof(V);
-    const size_t whole = s->w->k * s->w->slots * round_up(s->units) * sizeof(real);
-    return whole >= LEAST_ASKED && step * s->w->k <= MOST_ASKED ? parts(step, LINE_BYTES) : 0;
+    ahead_of_tile ahead = ask_for(piece, pieces, w->k, (const char *)panel);
+    if (lines) ahead.panel = more->next, ahead.per_step = lines * LINE_BYTES;
+    more->next += lines * w->k * LINE_BYTES;
+    more->lines -= lines;
+    multiply_ahead[rows - FRN_AHEAD_ROWS][width - 1](tile, a, 1, panel, w->k, &ahead);
 }
 
 /* One panel, or two of the same width; all rows.  `next` is the unit where the panel that follows
@@ -139,13 +150,13 @@ static void run_panels(const stage_call *s, size_t unit, int vectors, size_t pan
                        const real *const *a)
 {
     _Alignas(64) real tile[2][FRN_MR * TILE];
+    const char *piece[MOST_PIECES + 1];
     const size_t width = (size_t)vectors * LANES, count = s->end - s->begin;
     /* blocks of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
     const size_t blocks = parts(count, FRN_MR), low = count / blocks, high = count % blocks;
-    /* each asks for its share of the next panel */
-    size_t lines = a && blocks > 1 && next < s->units ? lines_to_ask(s, vectors) : 0;
-    const size_t share = lines ? parts(lines, blocks) : 0;
-    const char *asked = lines ? (const char *)weights_at(s, next) : NULL;
+    unasked more = {NULL, 0, 0}, more_x = {NULL, 0, 0};
+    if (a) more = to_ask(s->w, vectors, s->units, next, blocks);
+    if (s->x) more_x = to_ask(s->w_x, vectors, s->units, next, blocks);
     for (size_t block = 0, row = s->begin, rows; block < blocks; block++, row += rows) {
         rows = low + (block < high);
         for (size_t p = 0; p < panels; p++)
@@ -153,12 +164,14 @@ static void run_panels(const stage_call *s, size_t unit, int vectors, size_t pan
         real *sums = tile[0] + s->first * vectors * LANES;
         if (a && panels == 2) {
             multiply_pair[rows - 1][s->w->slots * vectors - 1](sums, a + row, 1,
-                                                               weights_at(s, unit), s->w->k);
+                                                               weights_at(s->w, unit), s->w->k);
         } else if (a) {
-            const size_t ours = smaller(lines, share);
-            multiply_rows(s, a, row, rows, unit, vectors, asked, ours, sums);
-            asked += ours * s->w->k * LINE_BYTES;
-            lines -= ours;
+            if (s->x)
+                multiply_rows(tile[0], s->x + row, rows, s->w_x, unit, vectors, piece, 0, &more_x);
+            size_t pieces = 0;
+            if (s->epilogue.pieces && rows >= FRN_AHEAD_ROWS)
+                pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
+            multiply_rows(sums, a + row, rows, s->w, unit, vectors, piece, pieces, &more);
         }
         for (size_t p = 0; p < panels; p++) {
             const size_t at = unit + p * width;

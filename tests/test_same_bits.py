@@ -244,6 +244,20 @@ def test_halves_with_carried_state_are_the_whole(
 
 
 @every_cell
+@every_dtype
+def test_rows_enough_to_take_inputs_within_the_step(
+    name: str, dtype: str, rng: np.random.Generator
+) -> None:
+    """Many rows add inputs and state to one sum; few, or in place, sum the inputs ahead."""
+    layer = make(name, dtype)
+    x = rng.standard_normal((40, 7, D)).astype(dtype)
+    y = bits(layer(x)[0])
+    assert bits(layer.forward(x)[0]) == y
+    assert b"".join(bits(layer(x[n : n + 9])[0]) for n in range(0, 40, 9)) == y
+    assert b"".join(bits(layer(x[n : n + 16])[0]) for n in range(0, 40, 16)) == y
+
+
+@every_cell
 @both_directions
 @pytest.mark.parametrize(("N", "units"), [(1, 37), (1, 700), (5, 700), (70, 37)])
 def test_layers_in_place_and_with_arrays_of_their_own(

@@ -380,7 +380,8 @@ static void keep_forward(outcome *out, const walk *w)
 {
     const size_t slots = w->info->slots, rows = w->total;
     keep_y(out, w);
-    keep_arena(out, Z, w->p.z, rows * slots, w->Hp, w->m.H);
+    /* one slot keeps nothing there: its h tells all */
+    keep_arena(out, Z, slots > 1 ? w->p.z : NULL, rows * slots, w->Hp, w->m.H);
     keep_arena(out, C, w->p.c, rows, w->Hp, w->m.H);
     keep_arena(out, KEPT, w->p.kept, rows, w->Hp, w->m.H);
     keep_arena(out, MASKED, w->p.masked, rows, w->Sp, w->m.S);
