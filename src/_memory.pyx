@@ -39,15 +39,40 @@ cdef extern from *:
     #define frn_forbid(memory, nbytes) ((void)(memory), (void)(nbytes))
     #define frn_allow(memory, nbytes) ((void)(memory), (void)(nbytes))
     #endif
+
+    #ifdef __linux__
+    #include <sys/mman.h>
+    #endif
+    #ifdef MADV_HUGEPAGE /* advice only: where it is not taken, all works as without */
+    #define frn_advise_huge(memory, nbytes) ((void)madvise(memory, nbytes, MADV_HUGEPAGE))
+    #else
+    #define frn_advise_huge(memory, nbytes) ((void)(memory), (void)(nbytes))
+    #endif
     """
     void frn_fill(void *memory, size_t nbytes) noexcept nogil
     void frn_forbid(void *memory, size_t nbytes) noexcept nogil
     void frn_allow(void *memory, size_t nbytes) noexcept nogil
+    void frn_advise_huge(void *memory, size_t nbytes) noexcept nogil
 
 
 cdef enum:
     ALIGNMENT = 64  # a cache line, and the widest vector
+    HUGE_PAGE = 1 << 21
     WINDOW = 64  # takes after which the peak is forgotten, twice over
+
+
+cdef int allocate(void **memory, size_t nbytes) noexcept nogil:
+    """Memory for a piece; not 0 where there is none.
+
+    A large one in large pages: kernels read rows that lie further apart than a page, and where no two
+    accesses are to the same one, looking pages up costs as much as the products.
+    """
+    cdef bint large = nbytes >= 2 * HUGE_PAGE
+    if posix_memalign(memory, HUGE_PAGE if large else ALIGNMENT, nbytes):
+        return -1
+    if large:
+        frn_advise_huge(memory[0], nbytes)
+    return 0
 
 
 @cython.final
@@ -88,9 +113,9 @@ cdef class FreeList:
         cdef size_t capacity = max((nbytes + grain - 1) // grain * grain, <size_t>ALIGNMENT)
         cdef Block block = Block.__new__(Block)  # before the lock: making objects may collect others
         cdef void *memory = self._reuse(&capacity)
-        if memory == NULL and posix_memalign(&memory, ALIGNMENT, capacity):
+        if memory == NULL and allocate(&memory, capacity):
             self.clear()
-            if posix_memalign(&memory, ALIGNMENT, capacity):
+            if allocate(&memory, capacity):
                 pthread_mutex_lock(&self.lock)
                 self.in_use -= capacity
                 pthread_mutex_unlock(&self.lock)

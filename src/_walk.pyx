@@ -16,7 +16,7 @@ from fastrnn._products cimport Matrix, as_matrix, blas_engine, run_outer, run_pr
 
 
 cdef enum:
-    PAGE_BYTES = 4096
+    FEW_SETS = 1024  # bytes: a column of rows so far apart would share a few sets of lines of L1
     TABLE_ROWS = 96  # of a table of symbols that one task fills
 
 
@@ -88,8 +88,8 @@ cdef class Walk:
         p.keep = keep or mask is not None
         self.slot_width = self.padded(p.units)
         p.lead = self.info.slots * self.slot_width
-        if p.lead * self.kernels.itemsize % PAGE_BYTES == 0:
-            p.lead += self.kernels.lanes  # a column of rows a page apart would share a few lines of L1
+        if p.lead * self.kernels.itemsize % FEW_SETS == 0:
+            p.lead += self.kernels.lanes
         self.state_width = self.padded(p.width)
         self.pointers = take(weights.memory, 9 * int(p.n) * sizeof(void *), True)
         if symbols is None:
