@@ -4,7 +4,7 @@ After each run its rows are written to a JSON file, so that a run cut short can 
 with --missing. With --publish the tables of bench/README.md and the chart are made anew from them.
 
 python -m bench.run
-python -m bench.run training single_sequence --seconds 0.2
+python -m bench.run training_lstm single_sequence --seconds 0.2
 python -m bench.run --missing --publish
 """
 
@@ -39,13 +39,14 @@ class Run:
 FEW_BATCHES = ["--batches", "8", "64", "--shapes", "50,256,256", "50,512,512", "35,650,650"]
 FEW_STEPS = ["--batches", "20", "64", "--shapes", "35,200,200", "35,650,650", "50,256,256"]
 AVX2 = {"FASTRNN_ISA": "avx2"}
+CELLS = ["lstm", "gru", "rnn"]  # apart, so that a run is a matter of a few minutes
 RUNS = {
     "single_sequence": Run("single_sequence"),
     "streaming_step": Run("streaming_step"),
-    "inference": Run("inference"),
+    **{f"inference_{cell}": Run("inference", ["--cells", cell]) for cell in CELLS},
     "large_hidden": Run("large_hidden"),
     "gru_reset_before": Run("gru_reset_before"),
-    "training": Run("training"),
+    **{f"training_{cell}": Run("training", ["--cells", cell]) for cell in CELLS},
     "ragged": Run("ragged"),
     "language_model_step": Run("language_model_step"),
     "character_model": Run("character_model"),
