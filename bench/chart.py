@@ -7,24 +7,40 @@ from pathlib import Path
 
 from bench.targets import Row, geometric_mean
 
-# What a row of the chart shows: its label, the script, and the kinds of cell.
-LINES = [
-    ("stream, one step: LSTM", "streaming_step", ["lstm"]),
-    ("stream, one step: GRU", "streaming_step", ["gru"]),
+# Kinds of work: label, script, and kinds of cell.
+WORK = [
+    ("a step of a stream: LSTM", "streaming_step", ["lstm"]),
+    ("a step of a stream: GRU", "streaming_step", ["gru"]),
     ("one sequence: LSTM", "single_sequence", ["lstm"]),
     ("one sequence: GRU", "single_sequence", ["gru"]),
     ("batches: LSTM", "inference", ["lstm"]),
     ("batches: GRU", "inference", ["gru"]),
     ("batches: RNN", "inference", ["rnn"]),
-    ("1500 units: all", "large_hidden", ["lstm", "gru", "rnn"]),
+    ("batches, 1500 units: all", "large_hidden", ["lstm", "gru", "rnn"]),
     ("training: LSTM", "training", ["lstm"]),
     ("training: GRU", "training", ["gru"]),
     ("training: RNN", "training", ["rnn"]),
-    ("training, ragged: all", "ragged", ["lstm", "gru"]),
-    ("character model's step", "character_model", ["lstm"]),
-    ("language model's step", "language_model_step", ["lstm"]),
+    ("lengths T/4 to T: LSTM, GRU", "ragged", ["lstm", "gru"]),
+    ("character model: LSTM", "character_model", ["lstm"]),
+    ("word model: LSTM", "language_model_step", ["lstm"]),
 ]
 COLORS = {1: "#7a9cc6", 2: "#1f4e8c"}
+
+
+def by_work(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows that have peers, by the label of their kind of work; float32, the usual ISA."""
+    found = {}
+    for label, work, cells in WORK:
+        chosen = [
+            row
+            for row in rows
+            if (row.work, row.dtype, row.isa) == (work, "float32", "default")
+            and row.cell in cells
+            and "best" in row.measures
+        ]
+        if chosen:
+            found[label] = chosen
+    return found
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -36,21 +52,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     matplotlib.rcParams["svg.fonttype"] = "none"
     from matplotlib.figure import Figure
 
-    usual = [row for row in rows if (row.dtype, row.isa) == ("float32", "default")]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(1, color="black", linewidth=1)
-    labels: list[str] = []
-    for label, work, cells in LINES:
-        chosen = [row for row in usual if row.work == work and row.cell in cells]
-        chosen = [row for row in chosen if "best" in row.measures]
-        if not chosen:
-            continue
-        place = -len(labels)
-        labels.append(label)
+    work = by_work(rows)
+    for place, chosen in enumerate(work.values()):
         for threads, color in COLORS.items():
             ratios = [row.measures["best"] for row in chosen if row.threads == threads]
-            y = place + (0.17 if threads == 1 else -0.17)
+            y = -place + (0.17 if threads == 1 else -0.17)
             axes.plot(ratios, [y] * len(ratios), "o", color=color, alpha=0.5, markersize=4)
             if ratios:
                 mean = geometric_mean(ratios)
@@ -60,8 +69,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set(
         xscale="log",
         xlabel="time of the best of PyTorch, onnxruntime and OpenVINO / time of fastrnn",
-        yticks=[-i for i in range(len(labels))],
-        yticklabels=labels,
+        yticks=[-place for place in range(len(work))],
+        yticklabels=list(work),
     )
     ticks = [0.5, 0.7, 1, 1.5, 2, 3, 5, 10]
     low, high = axes.get_xlim()

@@ -1,18 +1,21 @@
-"""What all results say together: a line for each target, the tables of README.md, and the chart."""
+"""What all results say together: a line for each target."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench import chart, results
-from bench.common import machine
-from bench.table import rows_table, table
-from bench.targets import TARGETS, Row, Target, Verdict, judge, judge_isas, judge_means
-
-README = results.HERE / "README.md"
-CHART = results.HERE / "speed.svg"
-BEGIN = "<!-- what follows is written by python -m bench.run --publish -->\n"
+from bench import results
+from bench.table import table
+from bench.targets import (
+    TARGETS,
+    Row,
+    Target,
+    Verdict,
+    judge,
+    judge_isas,
+    judge_means,
+)
 
 HEADS = ["work", "rows", "threads", "measure", "target", "worst or mean", "met", "verdict"]
 
@@ -69,27 +72,3 @@ def _where(target: Target) -> str:
         listed = ", ".join(str(value) for value in values)
         parts.append(listed if isinstance(values[0], str) else f"{name} {listed}")
     return "; ".join(parts) or "all"
-
-
-def publish(runs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the tables into README.md below its own text, and draw the chart."""
-    text = README.read_text(encoding="utf-8")
-    own, mark, _ = text.partition(BEGIN)
-    assert mark, f"{README}: the line {BEGIN!r} is missing"
-    README.write_text(own + mark + "\n".join(tables(runs)) + "\n", encoding="utf-8")
-    chart.draw(results.rows_of(runs), CHART)
-
-
-def tables(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Targets, and every run's rows."""
-    lines = {machine(run["environment"]) for run in runs.values()}
-    yield "## Targets\n"
-    for line in sorted(lines):
-        yield f"{line}.\n"
-    yield from summary(runs)
-    yield "\n## All rows"
-    for name, run in runs.items():
-        yield f"\n### {name}\n"
-        yield f"Commit {run['commit']}, {run['date']}, ISA {run['environment']['isa']}.\n"
-        rows = [Row.read(values) for values in run["rows"]]
-        yield from rows_table(rows)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import report, results
+from bench import publish, report, results
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def main() -> int:
     for line in report.summary(results.read(chosen.json)):
         print(line)
     if chosen.publish:
-        report.publish(results.read(chosen.json))
+        publish.publish(results.read(chosen.json))
     for name in failed:
         print(f"FAILED: {name}", file=sys.stderr)
     return 1 if failed else 0

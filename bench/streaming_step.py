@@ -29,7 +29,12 @@ def candidates(case: Case, adapters: Mapping[str, Adapter]) -> dict[str, Candida
     layer, x = case.layer(), case.rows(case.D)[:, 0]
     stream, out = layer.stream(), np.empty((1, case.H), np.float32)
     found = {OURS: Candidate(functools.partial(stream.step, x, out), lambda y: {"y": y})}
-    return {**found, **{name: adapter.step(layer, x) for name, adapter in adapters.items()}}
+    found |= {name: adapter.step(layer, x) for name, adapter in adapters.items()}
+    if "onnxruntime" in adapters:
+        from bench.adapters import onnx_runtime
+
+        found["onnxruntime run()"] = onnx_runtime.step_by_run(layer, x)
+    return found
 
 
 def rows() -> Iterator[Row]:
