@@ -62,14 +62,11 @@ def front(runs: Runs) -> Iterator[str]:
     all_cells = [(label, row) for label, rows in work.items() for row in rows]
     behind = [(label, row) for label, row in all_cells if row.measures["best"] < LEVEL]
     behind.sort(key=lambda found: found[1].measures["best"])
-    yield (
-        f"\n**What fastrnn loses at.** In {len(behind)} of {len(all_cells)} cells a peer is faster "
-        "by more than 3 %"
-    )
+    lost = f"{len(behind)} of {len(all_cells)} cells"
+    yield f"\n**What fastrnn loses at.** In {lost} a peer is faster by more than 3 %."
     if not behind:
-        yield "."
         return
-    yield "; the widest gaps:\n" if len(behind) > WIDEST else ":\n"
+    yield "The widest gaps:\n" if len(behind) > WIDEST else ""
     yield from table(BEHIND, (_lost(label, row) for label, row in behind[:WIDEST]))
 
 

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # what is installed stays before it
 
-from bench import chart, common, limits, report, results, run, table  # noqa: E402
+from bench import chart, common, limits, publish, report, results, run, table  # noqa: E402
 from bench.targets import (  # noqa: E402
     TARGETS,
     Row,
@@ -111,6 +111,37 @@ def test_tables_say_what_is_missed() -> None:
     (cells,) = [line for line in summary if "torch" in line and "mean" not in line]
     assert [cell.strip() for cell in cells.split("|")[1:-1]][2:] == [
         *["1", "torch", ">= 1", "0.50", "1/2", "MISS"]
+    ]
+
+
+def test_only_what_is_between_the_marks_is_replaced() -> None:
+    text = f"own\n{publish.BEGIN}old\n{publish.END}more\n"
+    new = publish.replaced(text, ["a", "b"])
+    assert new == f"own\n{publish.BEGIN}a\nb\n{publish.END}more\n"
+    assert publish.replaced(new, ["a", "b"]) == new
+    with pytest.raises(ValueError, match="expected the lines"):
+        publish.replaced("own\n", [])
+
+
+def test_what_is_lost_is_said() -> None:
+    rows = [
+        row({"best": ratio, "torch": 2.0, "openvino": ratio}, threads=threads)
+        for threads, ratio in [(1, 0.9), (2, 1.2)]
+    ]
+    run_of_rows = {
+        "environment": common.environment("avx512"),
+        "date": "2026-01-02 03:04 UTC",
+        "rows": [vars(one) for one in rows],
+    }
+    lines = list(publish.front({"training_lstm": run_of_rows}))
+    assert "avx512" in lines[0] and "2026-01-02" in lines[0]
+    means, lost = [line for line in lines if line.startswith("| training: LSTM")]
+    assert [cell.strip() for cell in means.split("|")[2:-1]] == [
+        *["2", "0.90", "0.90", "1.20", "1.20"]
+    ]
+    assert any("In 1 of 2 cells a peer is faster" in line for line in lines)
+    assert [cell.strip() for cell in lost.split("|")[2:-1]] == [
+        *["lstm", "N 20, H 256", "1", "openvino", "0.90"]
     ]
 
 
