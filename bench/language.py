@@ -88,6 +88,7 @@ def compare(
                 candidates["torch"] = pytorch_language.training(twin, inputs, targets)
                 check(f"{work} {case}", candidates, calls=2)
             times = interleave({n: c.call for n, c in candidates.items()}, chosen.seconds)
-            # Each layer multiplies by two matrices (4H, H); the embedding looks up.
-            forward = 2.0 * N * T * (L * 2 * 4 * H * H + H * symbols)
+            # Each layer has two matrices (4H, H); the first takes the vector of a symbol once.
+            distinct = len(np.unique(inputs))
+            forward = 2.0 * 4 * H * H * ((2 * L - 1) * N * T + distinct) + 2.0 * N * T * H * symbols
             yield make_row(work, "lstm", case, threads, times, 3 * forward)
