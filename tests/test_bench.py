@@ -174,6 +174,17 @@ def test_different_results_are_not_timed() -> None:
             same("x", x, other)
 
 
+def test_what_is_not_installed_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench import adapters
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "bench.adapters.onnx_runtime", raising=False)
+    assert list(adapters.load(["onnxruntime", "numpy"])) == ["numpy"]
+    assert "onnxruntime is left out" in capsys.readouterr().err
+
+
 def test_limits_of_this_machine() -> None:
     if limits.compiled("peak.c", "-DREAL=float") is None:
         pytest.skip("no C compiler")
