@@ -44,7 +44,7 @@ typedef struct {
     epilogue epilogue;
     const void *context;
     const frn_blas *blas;
-    void *scratch; /* stage_bytes, used with BLAS only */
+    void *scratch; /* of stage_bytes with BLAS, else of partial_bytes; aligned to 64 */
 } stage_call;
 
 /* Units cut into panels.  Where whole panels do not fill the units, the last two share what is left
@@ -106,42 +106,66 @@ INLINE const real *weights_at(const frn_packed *w, size_t unit)
     return (const real *)w->data + w->k * w->slots * unit;
 }
 
-/* Of a panel's weights what the rows of the panel before it have not asked for yet. */
-typedef struct {
-    const char *next;
-    size_t lines, share; /* per step of k: left, and of one block of rows */
-} unasked;
+/* Runs of k: of longer ones a panel would leave L2 between two tiles of rows.  Partial sums are
+ * stored and reloaded between runs, so the chain of each stays as it is. */
+enum { INNER = 1024 };
 
-/* Weights that stay in L2 need not be asked for, and a large panel would drive out the one that is
- * still used. */
-static unasked to_ask(const frn_packed *w, int vectors, size_t units, size_t next, size_t blocks)
+INLINE size_t runs_of(size_t k, size_t rows)
 {
-    const size_t step = (size_t)w->slots * vectors * sizeof(V);
-    const size_t whole = w->k * w->slots * round_up(units) * sizeof(real);
-    if (blocks < 2 || next >= units || whole < LEAST_ASKED || step * w->k > MOST_ASKED)
-        return (unasked){NULL, 0, 0};
-    const size_t lines = parts(step, LINE_BYTES);
-    return (unasked){(const char *)weights_at(w, next), lines, parts(lines, blocks)};
+    return rows > FRN_MR && k > INNER ? parts(k, INNER) : 1;
 }
 
-/* tile += some rows times one panel of a weight; pieces and a share of the next panel are asked for
- * meanwhile. */
-static void multiply_rows(real *tile, const real *const *a, size_t rows, const frn_packed *w,
-                          size_t unit, int vectors, const char **piece, size_t pieces,
-                          unasked *more)
+/* Bytes of the partial sums between runs. */
+INLINE size_t partial_bytes(size_t k, size_t rows)
 {
-    const real *panel = weights_at(w, unit);
+    return runs_of(k, rows) > 1 ? parts(rows, FRN_MR) * FRN_MR * TILE * sizeof(real) : 0;
+}
+
+/* Weights [begin, begin + k) of a panel, and what comes after them: tiles of rows ask for that one
+ * share after the other. */
+typedef struct {
+    const real *panel;
+    int width; /* vectors of a step of k */
+    size_t begin, k;
+    const char *next;
+    size_t lines, share; /* of a step of k: not asked for yet, and of one tile */
+} panel_run;
+
+/* Run `run` of `runs` of the panel at `unit`; `next` is the unit of the panel that follows. Weights
+ * that stay in L2 need not be asked for, and a large panel would drive out the one in use. */
+static panel_run find_run(const frn_packed *w, size_t unit, int vectors, size_t units, size_t next,
+                          size_t run, size_t runs, size_t tiles)
+{
     const int width = w->slots * vectors;
-    const size_t lines = smaller(more->lines, more->share);
+    const size_t step = width * sizeof(V), begin = w->k * run / runs,
+                 k = w->k * (run + 1) / runs - begin;
+    panel_run r = {.panel = weights_at(w, unit) + begin * width * LANES, .width = width, .k = k};
+    r.begin = begin;
+    if (tiles < 2 || step * k > MOST_ASKED || (run + 1 == runs && next >= units) ||
+        w->k * w->slots * round_up(units) * sizeof(real) < LEAST_ASKED)
+        return r;
+    r.next = (const char *)(run + 1 < runs ? r.panel + k * width * LANES : weights_at(w, next));
+    r.lines = parts(step, LINE_BYTES);
+    r.share = parts(r.lines, tiles);
+    return r;
+}
+
+/* tile += some rows times the run; pieces and a share of what follows are asked for meanwhile. */
+static void multiply_rows(real *tile, const real *const *a, size_t rows, panel_run *r,
+                          const char **piece, size_t pieces)
+{
+    const real *from[FRN_MR];
+    const size_t lines = smaller(r->lines, r->share);
+    for (size_t i = 0; i < rows; i++) from[i] = a[i] + r->begin;
     if (rows < FRN_AHEAD_ROWS || !(pieces || lines)) {
-        multiply_tile[rows - 1][width - 1](tile, a, 1, panel, w->k);
+        multiply_tile[rows - 1][r->width - 1](tile, from, 1, r->panel, r->k);
         return;
     }
-    ahead_of_tile ahead = ask_for(piece, pieces, w->k, (const char *)panel);
-    if (lines) ahead.panel = more->next, ahead.per_step = lines * LINE_BYTES;
-    more->next += lines * w->k * LINE_BYTES;
-    more->lines -= lines;
-    multiply_ahead[rows - FRN_AHEAD_ROWS][width - 1](tile, a, 1, panel, w->k, &ahead);
+    ahead_of_tile ahead = ask_for(piece, pieces, r->k, (const char *)r->panel);
+    if (lines) ahead.panel = r->next, ahead.per_step = lines * LINE_BYTES;
+    r->next += lines * r->k * LINE_BYTES;
+    r->lines -= lines;
+    multiply_ahead[rows - FRN_AHEAD_ROWS][r->width - 1](tile, from, 1, r->panel, r->k, &ahead);
 }
 
 /* One panel, or two of the same width; all rows.  `next` is the unit where the panel that follows
@@ -149,34 +173,38 @@ static void multiply_rows(real *tile, const real *const *a, size_t rows, const f
 static void run_panels(const stage_call *s, size_t unit, int vectors, size_t panels, size_t next,
                        const real *const *a)
 {
-    _Alignas(64) real tile[2][FRN_MR * TILE];
+    _Alignas(64) real here[2][FRN_MR * TILE];
     const char *piece[MOST_PIECES + 1];
     const size_t width = (size_t)vectors * LANES, count = s->end - s->begin;
-    /* blocks of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
-    const size_t blocks = parts(count, FRN_MR), low = count / blocks, high = count % blocks;
-    unasked more = {NULL, 0, 0}, more_x = {NULL, 0, 0};
-    if (a) more = to_ask(s->w, vectors, s->units, next, blocks);
-    if (s->x) more_x = to_ask(s->w_x, vectors, s->units, next, blocks);
-    for (size_t block = 0, row = s->begin, rows; block < blocks; block++, row += rows) {
-        rows = low + (block < high);
-        for (size_t p = 0; p < panels; p++)
-            start_tile(s, row, rows, unit + p * width, vectors, tile[p]);
-        real *sums = tile[0] + s->first * vectors * LANES;
-        if (a && panels == 2) {
-            multiply_pair[rows - 1][s->w->slots * vectors - 1](sums, a + row, 1,
-                                                               weights_at(s->w, unit), s->w->k);
-        } else if (a) {
-            if (s->x)
-                multiply_rows(tile[0], s->x + row, rows, s->w_x, unit, vectors, piece, 0, &more_x);
-            size_t pieces = 0;
-            if (s->epilogue.pieces && rows >= FRN_AHEAD_ROWS)
-                pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
-            multiply_rows(sums, a + row, rows, s->w, unit, vectors, piece, pieces, &more);
-        }
-        for (size_t p = 0; p < panels; p++) {
-            const size_t at = unit + p * width;
-            s->epilogue.apply(s->context, row, rows, at, smaller(s->units - at, width), vectors,
-                              tile[p]);
+    /* tiles of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
+    const size_t tiles = parts(count, FRN_MR), low = count / tiles, high = count % tiles;
+    const size_t runs = a ? runs_of(s->w->k, count) : 1;
+    real *tile = here[0];
+    panel_run of_x, of_a;
+    if (s->x) of_x = find_run(s->w_x, unit, vectors, s->units, next, 0, 1, tiles);
+    for (size_t run = 0; run < runs; run++) {
+        const int final = run + 1 == runs;
+        if (a) of_a = find_run(s->w, unit, vectors, s->units, next, run, runs, tiles);
+        for (size_t t = 0, row = s->begin, rows; t < tiles; t++, row += rows) {
+            rows = low + (t < high);
+            if (runs > 1) tile = (real *)s->scratch + t * FRN_MR * TILE;
+            for (size_t p = 0; p < panels && run == 0; p++)
+                start_tile(s, row, rows, unit + p * width, vectors, tile + p * FRN_MR * TILE);
+            real *sums = tile + s->first * vectors * LANES;
+            if (a && panels == 2) {
+                multiply_pair[rows - 1][of_a.width - 1](sums, a + row, 1, of_a.panel, of_a.k);
+            } else if (a) {
+                size_t pieces = 0;
+                if (s->x && run == 0) multiply_rows(tile, s->x + row, rows, &of_x, piece, 0);
+                if (final && s->epilogue.pieces && rows >= FRN_AHEAD_ROWS)
+                    pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
+                multiply_rows(sums, a + row, rows, &of_a, piece, pieces);
+            }
+            for (size_t p = 0; p < panels && final; p++) {
+                const size_t at = unit + p * width;
+                s->epilogue.apply(s->context, row, rows, at, smaller(s->units - at, width), vectors,
+                                  tile + p * FRN_MR * TILE);
+            }
         }
     }
 }

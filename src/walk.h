@@ -53,7 +53,7 @@ typedef struct {
     step_rows rows;
     real **z, **z_next, **c, **h, **kept, **masked, **dh, **dc, **dp;
     const real **h_prev, **c_prev, **mask, **dy, **operand;
-    void *scratch; /* of the BLAS engine */
+    void *scratch; /* of stages */
 } step_arrays;
 
 enum { STEP_ARRAYS = 14 };
@@ -99,7 +99,7 @@ static void find_rows(const frn_pass *p, size_t first, size_t m, size_t t, step_
     }
 }
 
-/* Bytes a walk needs: pointers, a block's rows of sums, and the BLAS engine's matrices. */
+/* Bytes a walk needs: pointers, a block's rows of sums, and what stages put between. */
 enum { BLOCK_ROWS = 96 };
 
 static size_t walk_bytes(const frn_pass *p, size_t rows)
@@ -108,6 +108,7 @@ static size_t walk_bytes(const frn_pass *p, size_t rows)
     const size_t block = rows > BLOCK_ROWS ? rows : BLOCK_ROWS;
     size_t bytes = STEP_ARRAYS * (rows * sizeof(void *) + 64) + 2 * (block * sizeof(void *) + 64);
     bytes += block * p->lead * sizeof(real) + 64;
+    bytes += partial_bytes(p->inputs > p->lead ? p->inputs : p->lead, block) + 64;
     if (p->blas) {
         const size_t widest = p->lead + p->inputs + round_up(p->width);
         bytes += stage_bytes(block, info->slots, p->units > p->width ? p->units : p->width, widest);

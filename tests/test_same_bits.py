@@ -119,6 +119,22 @@ def test_any_number_of_threads(name: str, dtype: str, form: str, rng: np.random.
         assert [key for key in expected if found[key] != expected[key]] == [], n_threads
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru reset after"])
+def test_gradients_of_more_gates_than_one_run_of_the_inner_dimension(
+    name: str, rng: np.random.Generator
+) -> None:
+    # Products over more than 1024 gates are cut into runs, but not where one tile holds all rows.
+    kind, own = CELLS[name]
+    layer = kind(D, 360, dtype="float32", random_state=2, **own)
+    x = rng.standard_normal((12, 3, D)).astype(np.float32)
+    dy = rng.standard_normal((12, 3, 360)).astype(np.float32)
+    results = []
+    for n_threads in (1, 6):
+        with fastrnn.threads(n_threads):
+            results.append(everything(layer, x, {}, dy, None))
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_any_number_of_threads_over_several_regions(name: str, rng: np.random.Generator) -> None:
     # Time is cut where so many operations are done, which depends on the number of threads.
