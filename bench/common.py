@@ -63,7 +63,7 @@ class Times:
 def interleave(
     candidates: Mapping[str, Callable[[], object]],
     seconds: float = 0.5,
-    turns: int = 7,
+    turns: int | None = None,
     rare: Collection[str] = (),
     rest: float = 0.01,
     long_rest: float = 0.15,
@@ -79,10 +79,11 @@ def interleave(
         What to time, by name.
     seconds : float
         About how long all turns of one candidate may take, if its calls are short.
-    turns : int
-        Number of turns of each candidate; every second round runs in the opposite order.
+    turns : int, optional
+        Number of turns of each candidate, by default 7, or 5 where a call takes more than 30 ms;
+        every second round runs in the opposite order.
     rare : collection of str
-        Candidates that are only reported: they take three turns.
+        Candidates that are only reported: they take three turns, or one if a call takes a second.
     rest : float
         Seconds of rest before a turn, in which threads of the candidate before, which spin for a
         while after their work, go to sleep.
@@ -91,10 +92,13 @@ def interleave(
     """
     times = {name: Times() for name in candidates}
     once = {name: _once(call) for name, call in candidates.items()}
+    if turns is None:
+        turns = 7 if max(once[name] for name in candidates if name not in rare) < 0.03 else 5
+    allowed = {name: 1 if once[name] > 1 else 3 for name in rare if name in candidates}
     before = ""
     for turn in range(turns):
         for name in list(candidates)[:: -1 if turn % 2 else 1]:
-            if name in rare and turn >= 3:
+            if turn >= allowed.get(name, turns):
                 continue
             time.sleep(long_rest if before in rare else rest)
             before = name
@@ -106,7 +110,11 @@ def interleave(
 
 def _once(call: Callable[[], object]) -> float:
     """About how long one call takes."""
+    start = time.perf_counter()
     call()
+    once = time.perf_counter() - start
+    if once > 0.5:
+        return once
     start = time.perf_counter()
     call()
     once = time.perf_counter() - start

@@ -37,7 +37,7 @@ def options(document: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=0.3, help="per candidate and row")
+    parser.add_argument("--seconds", type=float, default=0.2, help="per candidate and row")
     parser.add_argument("--quick", action="store_true", help="few rows, little time for each")
     parser.add_argument("--json", type=Path, help="write rows and environment to this file, too")
     return parser
