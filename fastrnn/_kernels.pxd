@@ -6,6 +6,9 @@ cdef extern from "barrier.h" nogil:
     ctypedef struct frn_barrier:
         pass
 
+cdef extern from "spin.h" nogil:
+    int64_t frn_now_ns() noexcept
+
 cdef extern from "kernels.h" nogil:
     enum:
         FRN_SLOTS

@@ -66,8 +66,8 @@ class Pass:
     x : container
         Inputs, (N, T, D) or N of (T_i, D), in the caller's order.
     y : container
-        To be filled with h, S columns; may be columns of a wider output. Where forward keeps nothing
-        and there is one direction, it may be x itself.
+        To be filled with h, S columns; may be columns of a wider output. Where forward keeps
+        nothing and there is one direction, it may be x itself.
     rows : Rows
         Lengths and step order of the batch.
     state : tuple of arrays

@@ -15,7 +15,7 @@ import numpy as np
 cdef extern from "pool.h" nogil:
     int frn_pool_run(task_fn task, void *ctx, size_t n_tasks, int n_threads) noexcept
     int frn_pool_team(member_fn member, void *ctx, int n_threads, int64_t patience_ns) noexcept
-    void frn_pool_team_ended(bint disturbed) noexcept
+    void frn_pool_region_ended(bint disturbed) noexcept
     int frn_pool_calm() noexcept
     int frn_pool_size() noexcept
     int frn_pool_stop() noexcept
@@ -237,6 +237,10 @@ cdef int num_threads() noexcept nogil:
     return frn_num_threads()
 
 
+cdef int brief_threads() noexcept nogil:
+    return frn_num_threads() if frn_pool_calm() else 1
+
+
 cdef void parallel(task_fn fn, void *ctx, size_t n_tasks, int n_threads) noexcept nogil:
     frn_pool_run(fn, ctx, n_tasks, n_threads)
 
@@ -256,8 +260,12 @@ cdef bint team(member_fn fn, void *ctx, frn_barrier *barriers, size_t n_barriers
     frn_pool_team(fn, ctx, n_threads, <int64_t>min(operations * PATIENCE, MOST_PATIENCE_NS))
     for i in range(n_barriers):
         late |= frn_barrier_late(&barriers[i])
-    frn_pool_team_ended(late)
+    region_ended(late)
     return not late
+
+
+cdef void region_ended(bint disturbed) noexcept nogil:
+    frn_pool_region_ended(disturbed)
 
 
 cdef bint calm() noexcept nogil:
@@ -288,6 +296,11 @@ def force_split(name):
     before = SPLITS[forced_split] if forced_split >= 0 else None
     forced_split = -1 if name is None else SPLITS.index(name)
     return before
+
+
+cdef double region_operations() noexcept nogil:
+    # Some milliseconds; while there is a neighbor, more than some of the turns it takes on a core.
+    return 5e8 if frn_pool_calm() else 2e9
 
 
 cdef uint64_t hash_bytes(const void *data, size_t nbytes, uint64_t seed) noexcept nogil:
@@ -379,6 +392,11 @@ def probe_region(size_t n_tasks, int n_threads, long long task_ns=0):
     with nogil:
         parallel(_probe_task, &probe, n_tasks, n_threads)
     return np.asarray(workers)
+
+
+def disturb(bint disturbed):
+    """As after a region that a neighbor has disturbed, or has not; for tests."""
+    frn_pool_region_ended(disturbed)
 
 
 def time_regions(size_t n_regions, size_t n_tasks, int n_threads):

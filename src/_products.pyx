@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from fastrnn._kernels cimport FRN_SLOTS
 from fastrnn._memory cimport Block, FreeList
-from fastrnn._native cimport check_signals, gemm_is_blas, hash_bytes, kernels, num_threads, parallel
+from fastrnn._native cimport brief_threads, check_signals, gemm_is_blas, hash_bytes, kernels, num_threads, parallel, region_operations
 
 
 cdef enum:
@@ -17,7 +17,6 @@ cdef enum:
 
 
 cdef double TASK_OPERATIONS = 3e7  # a tenth of a millisecond: little enough to be claimed evenly
-cdef double REGION_OPERATIONS = 5e8  # a few milliseconds on one thread
 cdef double THREAD_OPERATIONS = 2e5  # a second thread gains less than it costs below
 cdef size_t THREAD_BYTES = 1 << 18  # the same for a hash
 cdef size_t HASH_BYTES = 1 << 17  # that one task hashes, about: fixes the hash
@@ -65,7 +64,9 @@ cdef int threads_for(double operations, const frn_blas *blas) noexcept nogil:
     # Two pools on the same cores wait for each other: what BLAS splits itself is left to its threads.
     if blas != NULL and (blas.thread_count == NULL or blas.thread_count() != 1):
         return 1
-    return num_threads() if operations >= THREAD_OPERATIONS else 1
+    if operations < THREAD_OPERATIONS:
+        return 1
+    return num_threads() if operations >= region_operations() else brief_threads()
 
 
 # ---- whether weights have changed ----
@@ -96,7 +97,7 @@ cdef uint64_t hash_matrix(const Matrix *m, uint64_t seed, FreeList memory) excep
     cdef Block hashes = memory.take(tasks * sizeof(uint64_t))
     task.hashes = <uint64_t *>hashes.ptr
     with nogil:
-        parallel(hash_task, &task, tasks, num_threads() if m.rows * row_bytes >= THREAD_BYTES else 1)
+        parallel(hash_task, &task, tasks, brief_threads() if m.rows * row_bytes >= THREAD_BYTES else 1)
         return hash_bytes(hashes.ptr, tasks * sizeof(uint64_t), seed)
 
 
@@ -171,7 +172,7 @@ cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList 
     tasks = task.down * ((p.w.units + task.units - 1) // task.units)
     # Scratch is for those that find a task, however many threads were asked for.
     n_threads = <int>min(<size_t>n_threads, tasks)
-    region = max(<size_t>n_threads, <size_t>(n_threads * REGION_OPERATIONS / (per_element * task.rows * task.units)))
+    region = max(<size_t>n_threads, <size_t>(n_threads * region_operations() / (per_element * task.rows * task.units)))
     task.scratch_bytes = (kernels.product_bytes(p, task.rows) + 63) // 64 * 64
     cdef Block scratch = memory.take(task.scratch_bytes * n_threads)
     task.scratch = scratch.ptr
@@ -216,7 +217,7 @@ cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memo
             task.outer.rows = min(p.rows - row, most)
             task.outer.d = <const char *>p.d + row * p.ldd * kernels.itemsize
             task.outer.x = p.x + row
-            parallel(outer_pack_task, &task, kernels.outer_pack_tasks(&task.outer), n_threads)
+            parallel(outer_pack_task, &task, kernels.outer_pack_tasks(&task.outer), min(n_threads, brief_threads()))
             parallel(outer_task, &task, kernels.outer_tasks(&task.outer), n_threads)
             row += task.outer.rows
             check_signals()

@@ -9,17 +9,17 @@ weights. Neither shows in any bit of the result.
 
 from libc.stdint cimport int64_t
 
-from fastrnn._kernels cimport frn_barrier, frn_kernels, frn_part, frn_pass
+from fastrnn._kernels cimport frn_barrier, frn_kernels, frn_now_ns, frn_part, frn_pass
 from fastrnn._memory cimport Block, FreeList
-from fastrnn._native cimport by_units, calm, check_signals, parallel, team
+from fastrnn._native cimport by_units, calm, check_signals, parallel, region_ended, region_operations, team
 from fastrnn._products cimport threads_for
 from fastrnn._walk cimport Walk, take
 
 
-cdef double REGION_OPERATIONS = 5e8  # per thread: a few milliseconds
 cdef enum:
     CACHED_BYTES = 1 << 19  # weights that stay in L2 beside a task's rows
     TASKS_PER_THREAD = 4
+    LATE_NS = 200 * 1000  # by which tasks of equal work do not differ unless a core was taken away
     MOST_WALKS = 2
     MOST_SHARE = 128  # threads that one direction is split for
     MOST_TASKS = MOST_WALKS * MOST_SHARE * TASKS_PER_THREAD
@@ -33,6 +33,7 @@ cdef struct Whole:
 cdef struct Task:
     Whole *whole
     size_t first, last  # sequences
+    int64_t ended  # when
 
 
 cdef struct Region:
@@ -57,12 +58,13 @@ cdef void walk(const Region *region, const Whole *whole, frn_part *part, int wor
 
 
 cdef void walk_rows(void *ctx, size_t index, int worker) noexcept nogil:
-    cdef const Region *region = <const Region *>ctx
-    cdef const Task *task = &region.tasks[index]
+    cdef Region *region = <Region *>ctx
+    cdef Task *task = &region.tasks[index]
     cdef frn_part part
     part.first, part.last = task.first, task.last
     part.member, part.members = 0, 1
     walk(region, task.whole, &part, worker)
+    task.ended = frn_now_ns()
 
 
 cdef void walk_units(void *ctx, int member, int members) noexcept nogil:
@@ -94,50 +96,76 @@ cdef size_t recurrent_bytes(Walk walk) noexcept:
     return walk.p.units * walk.p.width * walk.info.slots * walk.kernels.itemsize
 
 
-cdef size_t tasks_of(Walk walk, size_t share) noexcept:
-    """How many tasks to make of a walk that has a share of so many threads.
+cdef size_t tasks_of(Walk walk, size_t alive, size_t share) noexcept:
+    """How many tasks to make of a walk's sequences, with a share of so many threads.
 
     One per thread reads the weights least often. Where they stay in L2 anyway, and tiles stay high,
-    there are more, so that a slowed core does less.
+    there are more, so that a slowed core does less; and wherever one is slowed.
     """
-    cdef size_t tasks = min(share, walk.p.n, <size_t>MOST_SHARE)
-    cdef size_t pieces = TASKS_PER_THREAD if share > 1 and recurrent_bytes(walk) <= CACHED_BYTES else 1
-    while pieces > 1 and walk.p.n < tasks * pieces * 2 * walk.kernels.tile_rows:
+    cdef size_t tasks = min(share, alive, <size_t>MOST_SHARE), pieces = 1
+    cdef size_t rows = 2 * walk.kernels.tile_rows  # of a task, at least
+    if share > 1 and not calm():
+        pieces = TASKS_PER_THREAD
+        rows = (rows + 2) // 3
+    elif share > 1 and recurrent_bytes(walk) <= CACHED_BYTES:
+        pieces = TASKS_PER_THREAD
+    while pieces > 1 and alive < tasks * pieces * rows:
         pieces //= 2
     return tasks * pieces
 
 
 cdef int split(list walks, Region *region, int n_threads) except -1:
-    """Sequences into tasks of about equal work."""
+    """The region's rows into tasks of about equal work, of neighboring sequences.
+
+    The longest come first, so those that are alive at any of its steps are the first of all.
+    """
     cdef Walk walk
-    cdef size_t i, tasks, task, first, last
-    cdef double done
+    cdef size_t i, tasks, task, first, last, alive, rows, done
     region.n_tasks = 0
     for i, walk in enumerate(walks):
-        tasks = tasks_of(walk, (n_threads + region.n_walks - 1) // region.n_walks)
-        first = 0
-        done = 0
+        alive = walk.p.sizes[region.start]
+        rows = walk.p.base[region.stop] - walk.p.base[region.start]
+        tasks = tasks_of(walk, alive, (n_threads + region.n_walks - 1) // region.n_walks)
+        first = done = 0
         for task in range(tasks):
             last = first
-            while last < walk.p.n and (task == tasks - 1 or done < <double>walk.total * (task + 1) / tasks):
-                done += walk.lengths[walk.order[last]]
+            while last < alive and (task == tasks - 1 or done * tasks < rows * (task + 1)):
+                done += min(<size_t>walk.lengths[walk.order[last]], region.stop) - region.start
                 last += 1
-            region.tasks[region.n_tasks] = Task(&region.walks[i], first, last)
+            region.tasks[region.n_tasks] = Task(&region.walks[i], first, last, 0)
             region.n_tasks += last > first
             first = last
     return 0
 
 
 cdef size_t most_scratch(const Region *region, bint units) noexcept:
-    """Bytes that the largest task needs, a whole number of cache lines."""
+    """Bytes that a worker needs at most, a whole number of cache lines."""
     cdef size_t i, nbytes = 0
     cdef const Task *task
-    for i in range(region.n_tasks):
-        task = &region.tasks[i]
-        nbytes = max(nbytes, task.whole.kernels.walk_bytes(task.whole.p, task.last - task.first))
-    for i in range(region.n_walks if units else 0):
-        nbytes = max(nbytes, region.walks[i].kernels.walk_bytes(region.walks[i].p, region.walks[i].p.n))
+    cdef const Whole *whole
+    if units:
+        for i in range(region.n_walks):
+            whole = &region.walks[i]
+            nbytes = max(nbytes, whole.kernels.walk_bytes(whole.p, whole.p.n))
+    else:
+        for i in range(region.n_tasks):
+            task = &region.tasks[i]
+            nbytes = max(nbytes, task.whole.kernels.walk_bytes(task.whole.p, task.last - task.first))
     return (nbytes + 63) // 64 * 64
+
+
+cdef void walk_apart(Region *region, int n_threads, int workers) noexcept nogil:
+    """Walk the region by sequences; tasks of equal work, one for each, should end together."""
+    cdef int64_t start = frn_now_ns(), first, last
+    cdef size_t i
+    parallel(walk_rows, region, region.n_tasks, workers)
+    if n_threads == 1 or region.n_tasks != <size_t>n_threads:
+        return
+    first = last = region.tasks[0].ended
+    for i in range(1, region.n_tasks):
+        first = min(first, region.tasks[i].ended)
+        last = max(last, region.tasks[i].ended)
+    region_ended(last - first > max((first - start) // 4, <int64_t>LATE_NS))
 
 
 cdef int run(list walks, bint backward) except -1:
@@ -145,41 +173,47 @@ cdef int run(list walks, bint backward) except -1:
     if walk.total == 0:
         return 0
     cdef const int64_t *sizes = walk.p.sizes
-    cdef double operations = step_operations(walks), done = 0
-    cdef int n_threads = threads_for(operations * walk.total, walk.p.blas)
-    cdef double limit = REGION_OPERATIONS * n_threads
+    cdef double operations = step_operations(walks), limit, done = 0
+    cdef int workers, n_threads = threads_for(operations * walk.total, walk.p.blas)
     cdef size_t i, step, steps = walk.p.steps
-    cdef bint units = walk.p.blas == NULL and by_units(
+    cdef bint together, units = walk.p.blas == NULL and by_units(
         walk.p.n, recurrent_bytes(walk), n_threads // len(walks), walk.kernels
     )
     cdef Region region
     cdef FreeList memory = walk.weights.memory
+    cdef Block scratch
     region.n_walks = len(walks)
     region.backward = backward
     for i, walk in enumerate(walks):
         region.walks[i].kernels, region.walks[i].p = walk.kernels, &walk.p
-    split(walks, &region, n_threads)
-    if not units:
-        n_threads = min(n_threads, <int>region.n_tasks)  # scratch is for those that find a task
-    region.scratch_bytes = most_scratch(&region, units)
-    cdef Block scratch = take(memory, int(region.scratch_bytes) * n_threads)
-    region.scratch = scratch.ptr
     region.start = region.stop = steps if backward else 0
-    with nogil:
-        for step in range(steps):
-            done += operations * sizes[steps - 1 - step if backward else step]
-            if backward:
-                region.start -= 1
+    limit = n_threads * region_operations()
+    for step in range(steps):
+        done += operations * sizes[steps - 1 - step if backward else step]
+        if backward:
+            region.start -= 1
+        else:
+            region.stop += 1
+        if done < limit and step < steps - 1:
+            continue
+        together = units and calm()
+        workers = n_threads
+        if not together:
+            split(walks, &region, n_threads)
+            workers = min(n_threads, <int>region.n_tasks)
+        region.scratch_bytes = most_scratch(&region, together)
+        scratch = None  # that of the last region may serve again
+        scratch = take(memory, int(region.scratch_bytes) * workers)
+        region.scratch = scratch.ptr
+        with nogil:
+            if together:
+                units = team(walk_units, &region, region.barriers, region.n_walks, n_threads, done)
             else:
-                region.stop += 1
-            if done >= limit or step == steps - 1:
-                if units and calm():
-                    units = team(walk_units, &region, region.barriers, region.n_walks, n_threads, done)
-                else:
-                    parallel(walk_rows, &region, region.n_tasks, n_threads)
-                check_signals()
-                region.start = region.stop = region.start if backward else region.stop
-                done = 0
+                walk_apart(&region, n_threads, workers)
+        check_signals()
+        region.start = region.stop = region.start if backward else region.stop
+        limit = n_threads * region_operations()
+        done = 0
     return 0
 
 

@@ -53,7 +53,8 @@ static const int64_t SPIN_NS = 100 * 1000;
 /* About how long a parked thread takes to wake. */
 static const int64_t WAKE_NS = 30 * 1000;
 
-/* How long no team is formed after one was disturbed: longer each time, until one was not. */
+/* How long it is not calm after a region was disturbed: longer each time, shorter once one was not.
+ */
 static const int64_t LEAST_REST_NS = 1000 * 1000, MOST_REST_NS = 128 * 1000 * 1000;
 
 typedef struct slot {
@@ -64,6 +65,7 @@ typedef struct slot {
     pthread_t thread;
     int worker;
     int member; /* of the team, written by the caller before it says how many there are */
+    int avoids; /* the processor that the worker has been kept off, or -1 */
 } slot;
 
 static struct {
@@ -78,7 +80,7 @@ static struct {
     frn_member member;                 /* of a team; NULL: tasks are claimed */
     atomic_int members;                /* 0 until the team is complete */
     _Atomic int64_t team_asked;        /* when a team last was asked for */
-    _Atomic int64_t rest, rest_until;  /* without teams, after one was disturbed */
+    _Atomic int64_t rest, rest_until;  /* after a region was disturbed */
     _Alignas(LINE) atomic_size_t next; /* the first task not yet claimed */
 } pool;
 
@@ -223,6 +225,7 @@ static slot *start_worker(int worker)
     if (posix_memalign((void **)&s, LINE, sizeof *s)) return NULL;
     atomic_init(&s->state, IDLE);
     s->worker = worker;
+    s->avoids = -1;
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->changed, NULL);
 
@@ -330,12 +333,39 @@ static int run_inline(frn_task task, void *ctx, size_t n_tasks)
     return 1;
 }
 
+#ifdef __linux__
+/* While a neighbor takes a core away at times, workers keep off the caller's processor. Two threads
+ * beside one neighbor that cannot move are three for two processors, and the kernel would leave
+ * both threads on one of them, where they get no more done than one. */
+static void place(int helpers, int crowded)
+{
+    int away = atomic_load_explicit(&pool.rest, memory_order_relaxed) && !crowded;
+    int cpu = away ? sched_getcpu() : -1;
+    cpu_set_t allowed;
+    for (int i = 0; i < helpers; i++) {
+        slot *s = pool.slots[i];
+        if (s->avoids == cpu || sched_getaffinity(0, sizeof allowed, &allowed)) continue;
+        if (cpu >= 0) CPU_CLR(cpu, &allowed);
+        if (CPU_COUNT(&allowed) == 0) continue;
+        pthread_setaffinity_np(s->thread, sizeof allowed, &allowed);
+        s->avoids = cpu;
+    }
+}
+#else
+static void place(int helpers, int crowded)
+{
+    (void)helpers, (void)crowded;
+}
+#endif
+
 /* Offers the region to others, which are started if need be; returns to how many. */
 static int offer(int n_threads)
 {
     int helpers = start_workers(n_threads - 1);
     if (helpers > n_threads - 1) helpers = n_threads - 1;
-    atomic_store_explicit(&pool.crowded, helpers + 1 > frn_capacity(), memory_order_relaxed);
+    int crowded = helpers + 1 > frn_capacity();
+    atomic_store_explicit(&pool.crowded, crowded, memory_order_relaxed);
+    place(helpers, crowded);
     for (int i = 0; i < helpers; i++) change(pool.slots[i], GO, PARKED);
     return helpers;
 }
@@ -443,16 +473,17 @@ int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_
     return members;
 }
 
-void frn_pool_team_ended(int disturbed)
+void frn_pool_region_ended(int disturbed)
 {
-    int64_t rest = atomic_load_explicit(&pool.rest, memory_order_relaxed);
-    if (!disturbed) {
-        if (rest) atomic_store_explicit(&pool.rest, 0, memory_order_relaxed);
-        return;
+    const int64_t before = atomic_load_explicit(&pool.rest, memory_order_relaxed);
+    int64_t rest = before > LEAST_REST_NS ? before / 2 : 0, until = 0;
+    if (disturbed) {
+        rest = before == 0 ? LEAST_REST_NS : before < MOST_REST_NS ? 2 * before : MOST_REST_NS;
+        until = frn_now_ns() + rest;
     }
-    rest = rest == 0 ? LEAST_REST_NS : rest < MOST_REST_NS ? 2 * rest : MOST_REST_NS;
+    if (before == 0 && rest == 0) return;
     atomic_store_explicit(&pool.rest, rest, memory_order_relaxed);
-    atomic_store_explicit(&pool.rest_until, frn_now_ns() + rest, memory_order_relaxed);
+    atomic_store_explicit(&pool.rest_until, until, memory_order_relaxed);
 }
 
 int frn_pool_calm(void)

@@ -39,11 +39,14 @@ typedef void (*frn_member)(void *ctx, int member, int members);
  * frn_pool_run; where that runs inline, m is 1. Returns m. */
 int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_ns);
 
-/* To be called after a team's region: whether a member waited long for another, which means that
- * neighbors keep this process off a core. */
-void frn_pool_team_ended(int disturbed);
+/* To be called after a region whose threads had equal work: whether one waited long for another,
+ * which means that neighbors keep this process off a core. After that, until as many regions were
+ * not disturbed, workers keep off the processor that the caller is on, since the kernel may leave
+ * both on one; they get its other processors back then. */
+void frn_pool_region_ended(int disturbed);
 
-/* Whether a team is worth forming: none was disturbed just now. */
+/* Whether threads may wait for each other, in a team or for a share of the work that was fixed
+ * ahead: no region was disturbed just now. */
 int frn_pool_calm(void);
 
 /* Threads of the pool that now exist, the caller not counted. */

@@ -135,18 +135,31 @@ def test_gradients_of_more_gates_than_one_run_of_the_inner_dimension(
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_any_number_of_threads_over_several_regions(name: str, rng: np.random.Generator) -> None:
+def test_any_number_of_threads_over_several_regions(
+    name: str, ragged: bool, rng: np.random.Generator
+) -> None:
     # Time is cut where so many operations are done, which depends on the number of threads.
     kind, own = CELLS[name]
     layer = kind(D, 96, dtype="float32", random_state=2, **own)
     x = rng.standard_normal((60, 100, D)).astype(np.float32)
     dy = rng.standard_normal((60, 100, 96)).astype(np.float32)
+    # Each region splits the sequences that are alive in it.
+    args = {"lengths": rng.integers(0, 80, 60)} if ragged else {}
     results = []
-    for n_threads in (1, 3):
-        with fastrnn.threads(n_threads):
-            results.append(everything(layer, x, {}, dy, None))
-    assert results[0] == results[1]
+    for n_threads in (1, 2, 3):
+        for disturbed in (
+            False,
+            True,
+        ):  # by a neighbor: then there are more tasks, in longer regions
+            for _ in range(9):
+                _native.disturb(disturbed)
+            with fastrnn.threads(n_threads):
+                results.append(everything(layer, x, args, dy, None))
+    for _ in range(9):
+        _native.disturb(False)
+    assert all(result == results[0] for result in results)
 
 
 @every_cell

@@ -299,7 +299,7 @@ def drive(*sanitizers: str) -> None:
         [DRIVER, *sanitizers], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok: ") == 13, done.stdout
+    assert done.stdout.count("ok: ") == 14, done.stdout
 
 
 def test_the_driver_in_c() -> None:

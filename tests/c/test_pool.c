@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <fenv.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -236,18 +237,75 @@ static void test_teams(void)
 
 static void test_rest_after_a_disturbance(void)
 {
-    frn_pool_team_ended(0);
+    frn_pool_region_ended(0);
     CHECK(frn_pool_calm());
-    frn_pool_team_ended(1);
+    frn_pool_region_ended(1);
     CHECK(!frn_pool_calm());
     usleep(2000);
     CHECK(frn_pool_calm());
-    for (int i = 0; i < 4; i++) frn_pool_team_ended(1); /* 2, 4, 8, 16 milliseconds */
+    for (int i = 0; i < 4; i++) frn_pool_region_ended(1); /* 2, 4, 8, 16 milliseconds */
     usleep(2000);
     CHECK(!frn_pool_calm());
-    frn_pool_team_ended(0);
+    frn_pool_region_ended(0); /* 8 */
     CHECK(frn_pool_calm());
+    frn_pool_region_ended(1); /* 16 again: one region that was in luck does not end it */
+    usleep(2000);
+    CHECK(!frn_pool_calm());
+    for (int i = 0; i < 5; i++) frn_pool_region_ended(0);
+    frn_pool_region_ended(1);
+    usleep(2000);
+    CHECK(frn_pool_calm());
+    frn_pool_region_ended(0);
 }
+
+#ifdef __linux__
+static void spin_task(void *ctx, size_t index, int worker)
+{
+    (void)ctx, (void)index, (void)worker;
+    spend(1000);
+}
+
+static void note_place(void *ctx, int member, int members)
+{
+    if (member) sched_getaffinity(0, sizeof(cpu_set_t), ctx);
+    (void)members;
+}
+
+/* On how many processors the worker may run that takes part in a region of two. */
+static int places_of_worker(void)
+{
+    cpu_set_t places;
+    while (frn_pool_team(note_place, &places, 2, 1000 * 1000) < 2) continue;
+    return CPU_COUNT(&places);
+}
+
+/* Beside a neighbor workers keep off the caller's processor. */
+static void test_places(void)
+{
+    cpu_set_t before, one;
+    if (sched_getaffinity(0, sizeof before, &before) || frn_capacity() < 2) return;
+    const int all = CPU_COUNT(&before);
+    frn_pool_stop(); /* new workers may run where the caller may */
+    CHECK(places_of_worker() == all);
+    frn_pool_region_ended(1);
+    CHECK(places_of_worker() == all - 1);
+    frn_pool_region_ended(1);
+    CHECK(places_of_worker() == all - 1);
+    for (int i = 0; i < 9; i++) frn_pool_region_ended(0);
+    CHECK(places_of_worker() == all);
+    /* where the caller has but one, there is none to keep to */
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof one, &one);
+    frn_pool_region_ended(1);
+    CHECK(frn_pool_run(spin_task, NULL, 2, 2) == 2);
+    frn_pool_region_ended(0);
+    sched_setaffinity(0, sizeof before, &before);
+    CHECK(places_of_worker() == all);
+}
+#else
+static void test_places(void) {}
+#endif
 
 /* A member that waits for one without a processor says so. */
 static void late_member(void *ctx, int member, int members)
@@ -505,6 +563,7 @@ int main(int n_arguments, char **arguments)
         {"concurrent callers", test_concurrent_callers},
         {"teams", test_teams},
         {"rest after a disturbance", test_rest_after_a_disturbance},
+        {"places", test_places},
         {"late members", test_late_members},
         {"floating-point modes and signals", test_floating_point_and_signals},
         {"stop", test_stop},
