@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._memory import FreeList, empty
 from fastrnn.checks import (
     Array,
     as_array,
@@ -128,15 +129,18 @@ class Batch:
         Lengths and step order.
     is_list : bool
         Whether containers are lists of N arrays (T_i, width); else arrays (N, T, width).
+    memory : FreeList or None
+        Where new NumPy arrays come from, and go back to when they die.
     """
 
-    __slots__ = ("dtype", "is_list", "rows", "xp")
+    __slots__ = ("dtype", "is_list", "memory", "rows", "xp")
 
     def __init__(self, rows: Rows, is_list: bool, xp: Any, dtype: np.dtype) -> None:
         self.rows = rows
         self.is_list = is_list
         self.xp = xp
         self.dtype = dtype
+        self.memory: FreeList | None = None
 
     @classmethod
     def read(cls, x: Any, lengths: Any, width: int, dtype: np.dtype) -> tuple[Container, Batch]:
@@ -174,14 +178,20 @@ class Batch:
         """Return a new container: real steps undefined, padding zero, lists in one buffer."""
         rows, dtype = self.rows, dtype_of(self.xp, self.dtype)
         if not self.is_list:
-            make = self.xp.zeros if rows.ragged else self.xp.empty
-            return make((rows.N, rows.T, width), dtype=dtype)
-        buffer = self.xp.empty((rows.total, width), dtype=dtype)
+            if rows.ragged:
+                return self.xp.zeros((rows.N, rows.T, width), dtype=dtype)
+            return self._room((rows.N, rows.T, width), dtype)
+        buffer = self._room((rows.total, width), dtype)
         ends = np.cumsum(rows.lengths).tolist()
         return [
             buffer[end - length : end, :]
             for end, length in zip(ends, rows.lengths.tolist(), strict=True)
         ]
+
+    def _room(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        if self.memory is None or self.xp is not np:
+            return self.xp.empty(shape, dtype=dtype)
+        return empty(self.memory, shape, dtype)
 
     def mask(self, container: Container, mask: Array) -> Container:
         """Return a container times a mask (N, T, width)."""

@@ -400,6 +400,7 @@ init_scale, initial_state, dtype, random_state
     ) -> tuple[Container, Batch, tuple[Array, ...], Stack]:
         """Check a call's arguments; return them with the stack that runs them, beside x."""
         container, batch = Batch.read(x, lengths, self.input_size, self.dtype)
+        batch.memory = self._memory
         if state is not None:
             states = self._read_state("state", state, batch)
         else:

@@ -308,6 +308,9 @@ cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
     if snapshots is not None:
         held = snapshots.backward if transposed else snapshots.forward
     if not is_for(held, table, blas) or held.hash != hash or held.bias_hash != bias_hash:
+        held = None
+        if snapshots is not None:
+            setattr(snapshots, "backward" if transposed else "forward", None)  # its memory serves again
         held = _pack_anew(w, bias, transposed, table, blas)
         held.hash, held.bias_hash = hash, bias_hash
     for keeper in (snapshots, call):

@@ -102,6 +102,9 @@ cdef class Weights:
         elif held is not None:
             hash = held.hash
         if held is None or held.kernels != kernels or held.blas != blas or held.hash != hash:
+            held = None
+            with cython.critical_section(self):
+                self.forward = None  # its memory serves again, unless a call still needs it
             held = self.pack(kernels, blas, False, hash or self.hash())
             with cython.critical_section(self):
                 self.forward = held
@@ -113,6 +116,9 @@ cdef class Weights:
         with cython.critical_section(self):
             held = self.backward
         if held is None or held.kernels != forward.kernels or held.blas != forward.blas or held.hash != forward.hash:
+            held = None
+            with cython.critical_section(self):
+                self.backward = None
             held = self.pack(forward.kernels, forward.blas, True, forward.hash)
             with cython.critical_section(self):
                 self.backward = held

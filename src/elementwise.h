@@ -84,11 +84,30 @@ static void cross_entropy(const frn_cross_entropy *p, size_t first, size_t last)
 
 /* ---- optimizers: the formulas stand in fastrnn/optim.py, in the same order of operations ---- */
 
+enum { CLEAR = 2048 }; /* elements that are left alone if their gradient is clear */
+
 #if FRN_DOUBLE
 #define FRN_SQRT __builtin_sqrt
 #else
 #define FRN_SQRT __builtin_sqrtf
 #endif
+
+/* Whether all bits of n elements are zero, as those of an embedding's gradient mostly are; of
+ * others only the beginning is read. */
+static int is_clear(const real *x, size_t n)
+{
+    enum { LINE = 64 / sizeof(real) };
+    size_t i = 0;
+    for (; i + LINE <= n; i += LINE) {
+        uint64_t word[8], any = 0;
+        memcpy(word, x + i, sizeof word);
+        for (int j = 0; j < 8; j++) any |= word[j];
+        if (any) return 0;
+    }
+    for (; i < n; i++)
+        if (memcmp(x + i, &(real){0}, sizeof *x)) return 0;
+    return 1;
+}
 
 static void update(const frn_update *u, size_t first, size_t last)
 {
@@ -119,7 +138,13 @@ static void update(const frn_update *u, size_t first, size_t last)
 
     switch (u->rule) {
     case FRN_SGD:
-        FRN_EACH(p[i] -= rate * g);
+        for (size_t at = 0; at < n; at += CLEAR) {
+            const size_t end = at + CLEAR < n ? at + CLEAR : n;
+            if (u->l2 != 0)
+                for (size_t i = at; i < end; i++) p[i] -= rate * (grad[i] + l2 * p[i]);
+            else if (!is_clear(grad + at, end - at))
+                for (size_t i = at; i < end; i++) p[i] -= rate * grad[i];
+        }
         break;
     case FRN_MOMENTUM:
         FRN_EACH(m[i] = m[i] * keep_m + g; p[i] -= rate * m[i]);

@@ -313,6 +313,23 @@ def test_every_optimizer_goes_downhill():
 # Clipping
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_a_gradient_that_is_mostly_zero_counts_wherever_it_is_not(dtype, decay, rng):
+    layer = Embedding(300, 77, dtype=dtype, random_state=0)
+    p, g = layer.params["weight"], layer.grads["weight"]
+    p[::7] = rng.standard_normal(p[::7].shape)
+    p[3, 5], p[250, 70] = np.nan, np.inf
+    for place in rng.integers(g.size, size=12):
+        g.reshape(-1)[place] = rng.standard_normal()
+    g[-1, -1], g[0, 0], g[150, 20] = 1, np.nan, -0.0
+    expected = p.copy()
+    with np.errstate(invalid="ignore"):
+        expected -= p.dtype.type(0.5) * (g + p.dtype.type(decay) * p if decay else g)
+    SGD(layer, 0.5, weight_decay=decay).step()
+    np.testing.assert_array_equal(p, expected)
+
+
 def test_clipping_formula(rng):
     layers = layers_of()
     fill(layers, rng)
