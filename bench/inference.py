@@ -13,8 +13,8 @@ from bench.common import clean_process
 clean_process()
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
-from bench.layers import Case, compare, inference, layer_options, peers, with_blas  # noqa: E402
-from bench.rows import show  # noqa: E402
+from bench.layers import Case, compare, inference, layer_options, peers  # noqa: E402
+from bench.rows import BLAS, show, with_blas  # noqa: E402
 from bench.targets import OURS  # noqa: E402
 
 BATCHES = [8, 32, 64, 256]
@@ -30,7 +30,7 @@ def candidates(
     return {
         OURS: inference(layer, x),
         **{name: adapter.sequences(layer, x) for name, adapter in adapters.items()},
-        "fastrnn blas": with_blas(inference(case.layer(dtype), x)),
+        BLAS: with_blas(inference(case.layer(dtype), x)),
     }
 
 

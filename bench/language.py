@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.adapters import Candidate, load
 from bench.common import interleave
-from bench.rows import check, make_row, set_threads
+from bench.rows import BLAS, REPORTED, check, make_row, set_threads, with_blas
 from bench.targets import OURS, Row
 from fastrnn import LSTM, Embedding, Linear, Sequential, clip_grad_norm
 from fastrnn.losses import linear_cross_entropy
@@ -87,7 +87,10 @@ def compare(
                 twin = make_model(symbols, H, L)
                 candidates["torch"] = pytorch_language.training(twin, inputs, targets)
                 check(f"{work} {case}", candidates, calls=2)
-            times = interleave({n: c.call for n, c in candidates.items()}, chosen.seconds)
+            candidates[BLAS] = with_blas(training(make_model(symbols, H, L), inputs, targets))
+            times = interleave(
+                {name: c.call for name, c in candidates.items()}, chosen.seconds, rare=REPORTED
+            )
             # Each layer has two matrices (4H, H); the first takes the vector of a symbol once.
             distinct = len(np.unique(inputs))
             forward = 2.0 * 4 * H * H * ((2 * L - 1) * N * T + distinct) + 2.0 * N * T * H * symbols

@@ -197,16 +197,3 @@ def training(
         return {"dx": dx, **{name: grad.copy() for name, grad in layer.grads.items()}}
 
     return Candidate(call, arrays)
-
-
-def with_blas(candidate: Candidate) -> Candidate:
-    """The same with the products of BLAS; for a call of which nothing else keeps weights."""
-
-    def call() -> object:
-        fastrnn.set_gemm("blas")
-        try:
-            return candidate.call()
-        finally:
-            fastrnn.set_gemm("packed")
-
-    return Candidate(call, candidate.arrays)

@@ -12,6 +12,9 @@ from bench.targets import Row
 
 HERE = Path(__file__).parent
 FILE = HERE / "results.json"
+# What a run writes itself, as git is told to leave it out.
+WRITTEN = [f":(exclude,top){name}" for name in ("README.md", "bench/README.md")]
+WRITTEN += [f":(exclude,top)bench/{name}" for name in ("results.json", "speed.svg")]
 
 
 def read(path: Path = FILE) -> dict[str, dict[str, Any]]:
@@ -36,7 +39,11 @@ def rows_of(runs: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None =
 
 
 def commit() -> str:
-    """The commit that is checked out, with a + where files differ from it."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--exclude=*", "--dirty=+"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """The commit that is checked out, with a + where other files than results differ from it."""
+    differing = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *WRITTEN)
+    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if differing else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(HERE), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()

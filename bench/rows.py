@@ -27,7 +27,8 @@ from bench.targets import OURS, Row, judge_means
 from fastrnn._native import chosen_isa
 
 # Candidates that are reported beside the peers, but are none; so is every other way of fastrnn's.
-REPORTED = ("fastrnn blas", "numpy")
+BLAS = "fastrnn blas"
+REPORTED = (BLAS, "numpy")
 
 
 def options(document: str | None) -> argparse.ArgumentParser:
@@ -133,6 +134,19 @@ def check(what: str, candidates: Mapping[str, Candidate], calls: int = 1) -> Non
         for other, arrays in answers.items():
             for name, array in arrays.items():
                 same(f"{what}: {name} of {other}", answers[OURS][name], array)
+
+
+def with_blas(candidate: Candidate) -> Candidate:
+    """The same with the products of BLAS; for a call of which nothing else keeps weights."""
+
+    def call() -> object:
+        fastrnn.set_gemm("blas")
+        try:
+            return candidate.call()
+        finally:
+            fastrnn.set_gemm("packed")
+
+    return Candidate(call, candidate.arrays)
 
 
 def set_threads(threads: int) -> None:

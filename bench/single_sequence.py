@@ -14,7 +14,7 @@ clean_process()
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
 from bench.layers import Case, cases, compare, inference, layer_options, peers  # noqa: E402
-from bench.rows import share_of_bound, show  # noqa: E402
+from bench.rows import BLAS, share_of_bound, show, with_blas  # noqa: E402
 from bench.targets import OURS, Row  # noqa: E402
 
 SHAPES = [(100, 40, 128), (100, 128, 256), (50, 512, 512), (25, 1024, 1024)]
@@ -27,7 +27,7 @@ def candidates(case: Case, adapters: Mapping[str, Adapter]) -> dict[str, Candida
     layer, x = case.layer(), case.rows(case.D)
     found = {name: adapter.sequences(layer, x) for name, adapter in adapters.items()}
     layer.prepare()
-    return {OURS: inference(layer, x), **found}
+    return {OURS: inference(layer, x), **found, BLAS: with_blas(inference(case.layer(), x))}
 
 
 def rows() -> Iterator[Row]:

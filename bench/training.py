@@ -13,8 +13,8 @@ from bench.common import clean_process
 clean_process()
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
-from bench.layers import Case, compare, layer_options, peers, training, with_blas  # noqa: E402
-from bench.rows import show  # noqa: E402
+from bench.layers import Case, compare, layer_options, peers, training  # noqa: E402
+from bench.rows import BLAS, show, with_blas  # noqa: E402
 from bench.targets import OURS  # noqa: E402
 
 BATCHES = [20, 64, 128]
@@ -37,7 +37,7 @@ def candidates(case: Case, adapters: Mapping[str, Adapter], dtype: str) -> dict[
         from bench.adapters import pytorch
 
         found["torch"] = pytorch.training(layer, x, dy)
-    return {**found, "fastrnn blas": with_blas(training(case.layer(dtype), x, dy))}
+    return {**found, BLAS: with_blas(training(case.layer(dtype), x, dy))}
 
 
 if __name__ == "__main__":
