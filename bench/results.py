@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,9 @@ def write(runs: Mapping[str, Any], path: Path = FILE) -> None:
     fresh.replace(path)
 
 
-def rows_of(runs: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None = None) -> list[Row]:
-    """The rows of some runs, or of all."""
-    chosen = runs if names is None else [name for name in names if name in runs]
-    return [Row.read(values) for name in chosen for values in runs[name]["rows"]]
+def rows_of(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """The rows of all runs."""
+    return [Row.read(values) for run in runs.values() for values in run["rows"]]
 
 
 def commit() -> str:
