@@ -92,15 +92,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="per candidate and row")
     parser.add_argument("--missing", action="store_true", help="what this commit has not run")
     parser.add_argument("--publish", action="store_true", help="write README.md and the chart")
-    parser.add_argument("--json", type=Path, default=results.FILE, help="where results are kept")
+    parser.add_argument("--json", type=Path, help="where results are kept, by default here")
     chosen = parser.parse_args()
+    # What --quick finds must not replace what a whole run found.
+    kept = chosen.json or (None if chosen.quick else results.FILE)
     unknown = set(chosen.names) - set(RUNS)
     if unknown:
         parser.error(f"no such run: {', '.join(sorted(unknown))}")
     more = ["--quick"] if chosen.quick else []
     if chosen.seconds:
         more += ["--seconds", str(chosen.seconds)]
-    runs = results.read(chosen.json)
+    runs = results.read(kept) if kept else {}
     failed = []
     for name in chosen.names or RUNS:
         if chosen.missing and runs.get(name, {}).get("commit") == results.commit():
@@ -111,13 +113,14 @@ def main() -> int:
             failed.append(name)
             continue
         runs[name] = found
-        # In the order of RUNS, whatever ran first.
-        results.write({key: runs[key] for key in RUNS if key in runs}, chosen.json)
+        runs = {key: runs[key] for key in RUNS if key in runs}  # whatever ran first
+        if kept:
+            results.write(runs, kept)
     print()
-    for line in report.summary(results.read(chosen.json)):
+    for line in report.summary(runs):
         print(line)
     if chosen.publish:
-        publish.publish(results.read(chosen.json))
+        publish.publish(runs)
     for name in failed:
         print(f"FAILED: {name}", file=sys.stderr)
     return 1 if failed else 0
