@@ -27,6 +27,14 @@ static void store_epilogue(const void *context, size_t row, size_t rows, size_t 
             }
 }
 
+/* Results mostly lie far away: their lines are asked for while a tile is multiplied. */
+static size_t store_pieces(const void *context, size_t row, size_t rows, size_t unit,
+                           const char **piece)
+{
+    const store_context *c = context;
+    return list_pieces(piece, 0, (const real *const *)c->out, row, rows, c->at + unit);
+}
+
 static size_t product_bytes(const frn_product *p, size_t rows)
 {
     return p->blas ? stage_bytes(rows, 1, p->w.units, p->w.k) : partial_bytes(p->w.k, rows);
@@ -53,7 +61,7 @@ static void product(const frn_product *p, size_t first, size_t last, size_t from
         .vectors = w.vectors,
         .units = smaller(panel_start(&cut, end), p->w.units) - from,
         .bias = p->bias ? (const real *)p->bias + from : NULL,
-        .epilogue = {.apply = store_epilogue},
+        .epilogue = {.apply = store_epilogue, .pieces = store_pieces},
         .context = &store,
         .blas = p->blas,
         .scratch = scratch,
