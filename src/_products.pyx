@@ -17,6 +17,7 @@ cdef enum:
 
 
 cdef double TASK_OPERATIONS = 3e7  # a tenth of a millisecond: little enough to be claimed evenly
+cdef double BRIEF_OPERATIONS = 3e8  # a millisecond on one thread
 cdef double THREAD_OPERATIONS = 2e5  # a second thread gains less than it costs below
 cdef size_t THREAD_BYTES = 1 << 18  # the same for a hash
 cdef size_t HASH_BYTES = 1 << 17  # that one task hashes, about: fixes the hash
@@ -66,7 +67,7 @@ cdef int threads_for(double operations, const frn_blas *blas) noexcept nogil:
         return 1
     if operations < THREAD_OPERATIONS:
         return 1
-    return num_threads() if operations >= region_operations() else brief_threads()
+    return num_threads() if operations >= BRIEF_OPERATIONS else brief_threads()
 
 
 # ---- whether weights have changed ----

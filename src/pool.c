@@ -475,6 +475,8 @@ int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_
 
 void frn_pool_region_ended(int disturbed)
 {
+    /* More threads than processors end apart without any neighbor. */
+    if (atomic_load_explicit(&pool.crowded, memory_order_relaxed)) disturbed = 0;
     const int64_t before = atomic_load_explicit(&pool.rest, memory_order_relaxed);
     int64_t rest = before > LEAST_REST_NS ? before / 2 : 0, until = 0;
     if (disturbed) {

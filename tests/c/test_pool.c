@@ -235,6 +235,12 @@ static void test_teams(void)
     for (int i = 0; i < 3; i++) pthread_join(callers[i], NULL);
 }
 
+static void spin_task(void *ctx, size_t index, int worker)
+{
+    (void)ctx, (void)index, (void)worker;
+    spend(1000);
+}
+
 static void test_rest_after_a_disturbance(void)
 {
     frn_pool_region_ended(0);
@@ -256,15 +262,15 @@ static void test_rest_after_a_disturbance(void)
     usleep(2000);
     CHECK(frn_pool_calm());
     frn_pool_region_ended(0);
+    /* threads without a processor of their own say nothing about neighbors */
+    frn_pool_run(spin_task, NULL, (size_t)frn_capacity() + 1, frn_capacity() + 1);
+    frn_pool_region_ended(1);
+    CHECK(frn_pool_calm());
+    frn_pool_run(spin_task, NULL, 2, 2);
+    frn_pool_region_ended(0);
 }
 
 #ifdef __linux__
-static void spin_task(void *ctx, size_t index, int worker)
-{
-    (void)ctx, (void)index, (void)worker;
-    spend(1000);
-}
-
 static void note_place(void *ctx, int member, int members)
 {
     if (member) sched_getaffinity(0, sizeof(cpu_set_t), ctx);
