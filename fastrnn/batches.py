@@ -156,7 +156,7 @@ class Batch:
         else:
             container = read_array("x", x, xp, dtype, (None, None, width), "(N, T, D)")
             N, T = (int(size) for size in container.shape[:2])
-            rows = Rows(_read_lengths(lengths, N, T), T)
+            rows = _read_lengths(lengths, N, T)
         return container, cls(rows, isinstance(x, list | tuple), xp, dtype)
 
     def check(self, name: str, x: Any, width: int) -> Container:
@@ -218,7 +218,7 @@ def _rows_of(x: Symbols, lengths: Any, width: int) -> Rows:
     if x.index.ndim != 2:
         raise ValueError(f"x: expected indices (N, T), got shape {x.index.shape}")
     N, T = x.index.shape
-    return Rows(_read_lengths(lengths, N, T), T)
+    return _read_lengths(lengths, N, T)
 
 
 def columns(container: Container, start: int, stop: int) -> Container:
@@ -242,9 +242,9 @@ def _read_list(
     ]
 
 
-def _read_lengths(lengths: Any, N: int, T: int) -> np.ndarray:
+def _read_lengths(lengths: Any, N: int, T: int) -> Rows:
     if lengths is None:
-        return np.full(N, T, dtype=np.int64)
+        return Rows.dense(N, T)
     if namespace(lengths) is not np:
         lengths = [int(lengths[n]) for n in range(lengths.shape[0])]
-    return check_lengths("lengths", lengths, N, T)
+    return Rows(check_lengths("lengths", lengths, N, T), T)

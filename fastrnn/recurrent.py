@@ -374,6 +374,14 @@ init_scale, initial_state, dtype, random_state
         """The endings of all parameters' names, in the order of the states' first axis."""
         return [suffix(k, d) for k in range(self.num_layers) for d in range(self.num_directions)]
 
+    def _initial_states(self, N: int) -> tuple[np.ndarray, ...]:
+        """The initial state of N sequences."""
+        if self.initial_state == "zeros":
+            rows = self.num_layers * self.num_directions
+            widths = map(self._state_width, self.cell.states)
+            return tuple(np.zeros((rows, N, width), self.dtype) for width in widths)
+        return tuple(np.repeat(rows[:, None, :], N, axis=1) for rows in self._initial_rows())
+
     def _initial_rows(self) -> tuple[np.ndarray, ...]:
         """Every initial state of one sequence: (L*dirs, width) for each of the cell's states."""
         rows = []
@@ -404,8 +412,7 @@ init_scale, initial_state, dtype, random_state
         if state is not None:
             states = self._read_state("state", state, batch)
         else:
-            N = batch.rows.N
-            states = tuple(np.repeat(rows[:, None, :], N, axis=1) for rows in self._initial_rows())
+            states = self._initial_states(batch.rows.N)
         if batch.xp is np:
             return container, batch, states, self._stack
         like = container[0] if batch.is_list else container

@@ -16,12 +16,17 @@ This is an addressing, not a buffer: kernels read the caller's arrays in place b
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Rows"]
 
 Int64s = NDArray[np.int64]
+
+MOST_KEPT = 4096
+"""Sequences and steps of dense batches whose rows are kept for the next call."""
 
 
 class Rows:
@@ -66,6 +71,12 @@ class Rows:
         np.cumsum(self.sizes, out=self.base[1:])
         self.total = int(self.base[T])
 
+    @classmethod
+    def dense(cls, N: int, T: int) -> Rows:
+        """Return the rows of N sequences of T steps each."""
+        # A call on one short sequence takes about as long as building these anew.
+        return _dense(N, T) if N + T <= MOST_KEPT else cls(np.full(N, T, dtype=np.int64), T)
+
     @property
     def N(self) -> int:
         """Number of sequences."""
@@ -105,3 +116,11 @@ class Rows:
         inverse = np.empty(self.N, dtype=np.int64)
         inverse[self.order] = np.arange(self.N, dtype=np.int64)
         return inverse
+
+
+@lru_cache(maxsize=64)
+def _dense(N: int, T: int) -> Rows:
+    rows = Rows(np.full(N, T, dtype=np.int64), T)
+    for array in (rows.lengths, rows.order, rows.sizes, rows.base):
+        array.flags.writeable = False  # all calls of this shape share them
+    return rows

@@ -94,13 +94,15 @@ static void first_operands(const frn_pass *p, size_t first, size_t m)
 }
 
 /* Whether a step of m rows multiplies its inputs itself, which saves storing and loading sums:
- * there are rows enough to read those weights each step, and panels of both weights stay in L2.
- * Where y is x, the inputs of a step must have been read before its outputs are written. */
+ * there are rows enough to read those weights each step, and panels of both weights stay in L2; or
+ * it is the only step, and each panel's weights are met together, in alternating direction.  Where
+ * y is x, the inputs of a step must have been read before its outputs are written. */
 static int takes_inputs(const frn_pass *p, const frn_part *part, size_t m)
 {
     const size_t panel = (p->w_x.k + p->w_h[0].k) * TILE * sizeof(real);
-    return m >= FUSED_ROWS && panel <= MOST_FUSED && p->w_x.vectors == p->w_h[0].vectors &&
-           !p->blas && !p->table && p->w_x.k && p->x.start[part->first] != p->y.start[part->first];
+    const int pays = part->to - part->from == 1 || (m >= FUSED_ROWS && panel <= MOST_FUSED);
+    return pays && p->w_x.vectors == p->w_h[0].vectors && !p->blas && !p->table && p->w_x.k &&
+           p->x.start[part->first] != p->y.start[part->first];
 }
 
 /* `x` is NULL where the sums start with the input product. */

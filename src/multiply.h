@@ -47,8 +47,11 @@ INLINE void store_units(real *p, size_t n, V v)
         vstore_n(p, n, v);
 }
 
-/* Rows of a tile that leave registers for the sums of a second one beside it. */
-#define FRN_PAIR_ROWS (FRN_MR == 6 ? 3 : 1)
+/* Rows of a tile that leave registers for the sums of a second one beside it; and the fewest for
+ * which it pays: one panel of 64-byte vectors alone comes as fast as L2 gives it, and one stream of
+ * lines comes faster than two. */
+#define FRN_PAIR_ROWS  (FRN_MR == 6 ? 3 : 1)
+#define FRN_PAIR_LEAST (sizeof(V) == 64 ? 3 : 1)
 /* Rows of a tile that leave loads to spare. */
 #define FRN_AHEAD_ROWS (FRN_MR == 6 ? 4 : 3)
 
@@ -81,6 +84,7 @@ INLINE void multiply(const int panels, const int rows, const int width, real *ti
     V sum[2][FRN_MR][FRN_SLOTS];
     const real *row[FRN_MR];
     const size_t apart = k * width * LANES;
+    const int asks = panels * rows >= FRN_PAIR_LEAST; /* else the loads themselves come as often */
     const char *panel = ahead ? ahead->panel : NULL;
     uint64_t place = 0; /* in the pieces: lines, times 2^32 */
     UNROLL for (int r = 0; r < rows; r++) row[r] = a[r];
@@ -107,7 +111,7 @@ INLINE void multiply(const int panels, const int rows, const int width, real *ti
         {
             const real *from = w + p * apart + v * LANES;
             const V weight = vload(from);
-            if (v * sizeof(V) % LINE_BYTES == 0)
+            if (asks && v * sizeof(V) % LINE_BYTES == 0)
                 __builtin_prefetch(from + PREFETCH * width * LANES);
             UNROLL for (int r = 0; r < rows; r++) sum[p][r][v] = vfma(x[r], weight, sum[p][r][v]);
         }

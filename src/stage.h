@@ -168,19 +168,20 @@ static void multiply_rows(real *tile, const real *const *a, size_t rows, panel_r
     multiply_ahead[rows - FRN_AHEAD_ROWS][r->width - 1](tile, from, 1, r->panel, r->k, &ahead);
 }
 
-/* One panel, or two of the same width; all rows.  `next` is the unit where the panel that follows
- * begins, or beyond the last. */
-static void run_panels(const stage_call *s, size_t unit, int vectors, size_t panels, size_t next,
-                       const real *const *a)
+/* One panel, all rows.  `next` is the unit where the panel that follows begins, or beyond the last.
+ */
+static void run_panel(const stage_call *s, size_t unit, int vectors, size_t next,
+                      const real *const *a)
 {
-    _Alignas(64) real here[2][FRN_MR * TILE];
+    _Alignas(64) real here[FRN_MR * TILE];
     const char *piece[MOST_PIECES + 1];
-    const size_t width = (size_t)vectors * LANES, count = s->end - s->begin;
+    const size_t units = smaller(s->units - unit, (size_t)vectors * LANES);
     /* tiles of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
+    const size_t count = s->end - s->begin;
     const size_t tiles = parts(count, FRN_MR), low = count / tiles, high = count % tiles;
     const size_t runs = a ? runs_of(s->w->k, count) : 1;
-    real *tile = here[0];
-    panel_run of_x, of_a;
+    real *tile = here;
+    panel_run of_x = {.panel = NULL}, of_a = {.panel = NULL};
     if (s->x) of_x = find_run(s->w_x, unit, vectors, s->units, next, 0, 1, tiles);
     for (size_t run = 0; run < runs; run++) {
         const int final = run + 1 == runs;
@@ -188,44 +189,79 @@ static void run_panels(const stage_call *s, size_t unit, int vectors, size_t pan
         for (size_t t = 0, row = s->begin, rows; t < tiles; t++, row += rows) {
             rows = low + (t < high);
             if (runs > 1) tile = (real *)s->scratch + t * FRN_MR * TILE;
-            for (size_t p = 0; p < panels && run == 0; p++)
-                start_tile(s, row, rows, unit + p * width, vectors, tile + p * FRN_MR * TILE);
-            real *sums = tile + s->first * vectors * LANES;
-            if (a && panels == 2) {
-                multiply_pair[rows - 1][of_a.width - 1](sums, a + row, 1, of_a.panel, of_a.k);
-            } else if (a) {
+            if (run == 0) start_tile(s, row, rows, unit, vectors, tile);
+            if (a) {
                 size_t pieces = 0;
                 if (s->x && run == 0) multiply_rows(tile, s->x + row, rows, &of_x, piece, 0);
                 if (final && s->epilogue.pieces && rows >= FRN_AHEAD_ROWS)
                     pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
-                multiply_rows(sums, a + row, rows, &of_a, piece, pieces);
+                multiply_rows(tile + s->first * vectors * LANES, a + row, rows, &of_a, piece,
+                              pieces);
             }
-            for (size_t p = 0; p < panels && final; p++) {
-                const size_t at = unit + p * width;
-                s->epilogue.apply(s->context, row, rows, at, smaller(s->units - at, width), vectors,
-                                  tile + p * FRN_MR * TILE);
-            }
+            if (final) s->epilogue.apply(s->context, row, rows, unit, units, vectors, tile);
         }
     }
 }
 
-/* All panels, for few rows two at a time. */
+static void run_panels(const stage_call *s, const panel_cut *cut, const real *const *a)
+{
+    const size_t first = parts(s->unit, cut->width), last = cut->count;
+    for (size_t i = first; i < last; i++) {
+        const size_t panel = s->backwards ? first + last - 1 - i : i;
+        const size_t next = !s->backwards ? panel + 1 : panel > first ? panel - 1 : last;
+        run_panel(s, panel_start(cut, panel), panel_vectors(cut, panel), panel_start(cut, next), a);
+    }
+}
+
+/* One tile, or two, += a few rows times as many panels of a weight. */
+static void multiply_few(size_t panels, real *tile, const real *const *a, size_t rows,
+                         const frn_packed *w, size_t unit, int vectors)
+{
+    multiply_fn *const *of_rows = panels == 2 ? multiply_pair[rows - 1] : multiply_tile[rows - 1];
+    of_rows[w->slots * vectors - 1](tile, a, 1, weights_at(w, unit), w->k);
+}
+
+/* Few rows, which are bound by the reading of weights: it goes on over several panels before their
+ * epilogues, whose chains then run through each other. */
+static void run_few(const stage_call *s, const panel_cut *cut, const real *const *a)
+{
+    enum { GROUP = 16 };
+    _Alignas(64) real tile[GROUP][FRN_MR * TILE];
+    size_t units[GROUP], grouped = 0;
+    int vectors[GROUP];
+    const size_t first = parts(s->unit, cut->width), rows = s->end - s->begin;
+    for (size_t left = cut->count - first, n; left; left -= n) {
+        n = rows >= FRN_PAIR_LEAST && left > 1 ? 2 : 1;
+        size_t panel = s->backwards ? first + left - n : cut->count - left;
+        if (panel_vectors(cut, panel) != panel_vectors(cut, panel + n - 1))
+            n = 1, panel += s->backwards;
+        const int wide = panel_vectors(cut, panel);
+        for (size_t p = 0; p < n; p++) {
+            units[grouped + p] = panel_start(cut, panel + p);
+            vectors[grouped + p] = wide;
+            start_tile(s, s->begin, rows, units[grouped + p], wide, tile[grouped + p]);
+        }
+        real *sums = tile[grouped];
+        if (s->x) multiply_few(n, sums, s->x + s->begin, rows, s->w_x, units[grouped], wide);
+        multiply_few(n, sums + s->first * wide * LANES, a + s->begin, rows, s->w, units[grouped],
+                     wide);
+        grouped += n;
+        if (grouped < GROUP - 1 && left > n) continue;
+        for (size_t i = 0; i < grouped; i++)
+            s->epilogue.apply(s->context, s->begin, rows, units[i],
+                              smaller(s->units - units[i], (size_t)vectors[i] * LANES), vectors[i],
+                              tile[i]);
+        grouped = 0;
+    }
+}
+
 static void run_all(const stage_call *s, const real *const *a)
 {
     const panel_cut cut = cut_panels(s->units, s->vectors);
-    const size_t first = parts(s->unit, cut.width);
-    size_t even = cut.count; /* all but the narrow ones at the end */
-    while (even > first && panel_vectors(&cut, even - 1) < s->vectors) even--;
-    const size_t pairs = a && s->end - s->begin <= FRN_PAIR_ROWS ? (even - first) / 2 : 0;
-    const size_t calls = cut.count - first - pairs;
-    for (size_t i = 0; i < calls; i++) {
-        const size_t call = s->backwards ? calls - 1 - i : i;
-        const size_t panels = call < pairs ? 2 : 1;
-        const size_t panel = first + (call < pairs ? 2 * call : call + pairs);
-        const size_t next = !s->backwards ? panel + panels : panel > first ? panel - 1 : cut.count;
-        run_panels(s, panel_start(&cut, panel), panel_vectors(&cut, panel), panels,
-                   panel_start(&cut, next), a);
-    }
+    if (a && s->end - s->begin <= FRN_PAIR_ROWS)
+        run_few(s, &cut, a);
+    else
+        run_panels(s, &cut, a);
 }
 
 /* ---- the BLAS engine's way to the same sums: whole matrices first, then the epilogues ---- */
