@@ -107,6 +107,7 @@ cdef extern from "kernels.h" nogil:
         size_t row[4]
         void *dw
         void *db
+        void *db_too
         void *packed_x
         const frn_blas *blas
 

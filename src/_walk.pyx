@@ -421,7 +421,7 @@ cdef class Walk:
         cdef Block pointers = take(self.weights.memory, int(self.total) * sizeof(void *))
         cdef void **rows = <void **>pointers.ptr
         cdef frn_outer outer
-        cdef bint bias = "bias_ih" in self.weights.params
+        cdef bint shared, bias = "bias_ih" in self.weights.params
         cdef int stage
         memset(&outer, 0, sizeof(outer))
         outer.rows = self.total
@@ -439,8 +439,12 @@ cdef class Walk:
         self.set_slots(&outer, 0, self.info.x_slots)
         outer.dw = self.weights.matrix("weight_ih", True).data
         outer.db = self.weights.matrix("bias_ih", True).data if bias else NULL
+        # Where input and state reach the same sums, so do both biases.
+        shared = self.info.x_slots == self.info.stage[0].slots and not self.info.stage[0].first
+        outer.db_too = self.weights.matrix("bias_hh", True).data if bias and shared else NULL
         run_outer(self.kernels, &outer, self.weights.memory)
         outer.rows, outer.d, outer.x = self.total, self.z.ptr, <const void **>rows
+        outer.db_too = NULL
         for stage in range(self.info.stages):
             self.list_operands(stage, rows)
             if self.info.projected and stage == 1:
@@ -456,7 +460,7 @@ cdef class Walk:
                 outer.columns = self.p.width
                 self.set_slots(&outer, self.info.stage[stage].first, self.info.stage[stage].slots)
                 outer.dw = self.weights.matrix("weight_hh", True).data
-                outer.db = self.weights.matrix("bias_hh", True).data if bias else NULL
+                outer.db = self.weights.matrix("bias_hh", True).data if bias and not shared else NULL
             run_outer(self.kernels, &outer, self.weights.memory)
         return 0
 

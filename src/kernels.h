@@ -152,6 +152,7 @@ typedef struct {
     size_t row[FRN_SLOTS];    /* first row of the slot in dw */
     void *dw;                 /* (.., columns), or NULL: only the sums of d are wanted */
     void *db;                 /* (..,) sums of d over the rows, or NULL */
+    void *db_too;             /* the same once more, or NULL */
     void *packed_x;           /* scratch of outer_bytes */
     const frn_blas *blas;
 } frn_outer;

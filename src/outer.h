@@ -60,19 +60,24 @@ static size_t outer_tasks(const frn_outer *p)
            parts(p->n, GROUP_COLUMNS);
 }
 
-/* db += the sums of some columns of d. */
+/* db += the sums of some columns of d; four chains, as one alone would wait for each sum. */
 static void sum_rows(const frn_outer *p, size_t block, size_t first, size_t columns)
 {
     const real *d = (const real *)p->d + p->offset[block] + first;
-    real *db = (real *)p->db + p->row[block] + first;
+    real *db[2] = {p->db, p->db_too};
     for (size_t j = 0; j < columns; j += LANES) {
         const size_t n = columns - j;
-        V even = vzero(), odd = vzero();
-        for (size_t i = 0; i < p->rows; i += 2) {
-            even = even + load_units(d + i * p->ldd + j, n);
-            if (i + 1 < p->rows) odd = odd + load_units(d + (i + 1) * p->ldd + j, n);
+        V sum[4] = {vzero(), vzero(), vzero(), vzero()};
+        size_t i = 0;
+        for (; i + 4 <= p->rows; i += 4)
+            UNROLL for (size_t c = 0; c < 4; c++) sum[c] =
+                sum[c] + load_units(d + (i + c) * p->ldd + j, n);
+        for (; i < p->rows; i++) sum[0] = sum[0] + load_units(d + i * p->ldd + j, n);
+        const V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        for (int k = 0; k < 2; k++) {
+            real *to = db[k] ? db[k] + p->row[block] + first + j : NULL;
+            if (to) store_units(to, n, load_units(to, n) + all);
         }
-        store_units(db + j, n, load_units(db + j, n) + (even + odd));
     }
 }
 
