@@ -59,7 +59,8 @@ INLINE void store_units(real *p, size_t n, V v)
  * for others, spread over the steps of k none does. */
 enum { LINE_BYTES = 64, PIECE_LINES = FRN_SLOTS * sizeof(V) / LINE_BYTES, MOST_PIECES = 48 };
 typedef struct {
-    const char *panel;        /* one line per step of k, */
+    const char *panel;        /* one line per step of k, or two, */
+    ptrdiff_t second;         /* where the other lies from there, */
     ptrdiff_t per_step;       /* so many bytes further each time; */
     const char *const *piece; /* and pieces as wide as a tile, wherever they lie, */
     uint64_t rate;            /* so many lines of them per step, times 2^32 */
@@ -71,7 +72,7 @@ INLINE ahead_of_tile ask_for(const char **piece, size_t pieces, size_t k, const 
 {
     const uint64_t one = (uint64_t)1 << 32, lines = PIECE_LINES * pieces;
     piece[pieces] = here;
-    return (ahead_of_tile){here, 0, piece, pieces == 0 ? 0 : lines < k ? lines * one / k : one};
+    return (ahead_of_tile){here, 0, 0, piece, pieces == 0 ? 0 : lines < k ? lines * one / k : one};
 }
 
 /* tile (rows, width vectors) += a (rows, k) w (k, width vectors); a's elements lie `step` apart.
@@ -102,6 +103,7 @@ INLINE void multiply(const int panels, const int rows, const int width, real *ti
         if (ahead) {
             const size_t line = place >> 32;
             __builtin_prefetch(panel, 0, 2);
+            if (width * sizeof(V) > 2 * LINE_BYTES) __builtin_prefetch(panel + ahead->second, 0, 2);
             __builtin_prefetch(ahead->piece[line / PIECE_LINES] + line % PIECE_LINES * LINE_BYTES);
             panel += ahead->per_step;
             place += ahead->rate;
