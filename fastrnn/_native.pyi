@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GEMMS: tuple[str, ...]
+SPLITS: tuple[str, ...]
 DEBUG: bool
 
 def built_isas() -> list[str]: ...
