@@ -7,12 +7,13 @@ from fastrnn.thread_count import get_num_threads, set_num_threads, threads
 
 if TYPE_CHECKING:
     from fastrnn import cells, losses, metrics, optim
+    from fastrnn.embedding import Embedding
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
     from fastrnn.language_model import LanguageModel
     from fastrnn.layers import GRU, LSTM, RNN, register_cell
-    from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
+    from fastrnn.modules import Dropout, LayerNorm, Linear
     from fastrnn.optim import clip_grad_norm
     from fastrnn.sequential import Sequential
 
@@ -54,7 +55,7 @@ _MODULES = {
     "LSTM": "layers",
     "RNN": "layers",
     "Dropout": "modules",
-    "Embedding": "modules",
+    "Embedding": "embedding",
     "FormatError": "files",
     "LanguageModel": "language_model",
     "LayerNorm": "modules",

@@ -1,4 +1,4 @@
-"""The layers around the recurrent ones: Embedding, Linear, Dropout, LayerNorm.
+"""The layers around the recurrent ones: Linear, Dropout, LayerNorm; Embedding has its own file.
 
 All work on arrays (..., D) and on lists of arrays (T_i, D), whose results are lists again, slices
 of one buffer. ``layer(x)`` gives the result alone; ``layer.forward(x)`` is the training mode and
@@ -15,10 +15,8 @@ import numpy as np
 
 from fastrnn import elementwise, masks, products
 from fastrnn._memory import empty
-from fastrnn.batches import Symbols
 from fastrnn.checks import (
     Array,
-    as_index_array,
     as_real_array,
     check_addressable,
     check_bool,
@@ -39,138 +37,10 @@ from fastrnn.parameters import (
     as_items,
     beside,
     flatten,
-    flatten_indices,
     to_host,
 )
 
-__all__ = ["Dropout", "Embedding", "LayerNorm", "Linear"]
-
-# Share of distinct indices below which it pays to multiply each vector once and to sum gradients.
-REPEATED = 0.8
-
-
-@register
-class Embedding(Layer):
-    """A table of vectors: row i stands for index i. Equal to one-hot(x) @ E without the product.
-
-    Parameters
-    ----------
-    num_embeddings : int
-        The number V of indices.
-    embedding_dim : int
-        The size of each vector.
-    dtype : {"float32", "float64"}
-    random_state : int, numpy.random.Generator or None
-        The vectors start with independent normal values of standard deviation 1, as in PyTorch.
-
-    Attributes
-    ----------
-    params, grads : mapping
-        ``weight`` (num_embeddings, embedding_dim). ``backward`` touches only the rows of the
-        gradient that were used; ``zero_grad`` clears all of it, since a caller may have written
-        elsewhere.
-    """
-
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        dtype: Any = "float32",
-        random_state: Any = None,
-    ) -> None:
-        self.num_embeddings = check_positive_int("num_embeddings", num_embeddings)
-        self.embedding_dim = check_positive_int("embedding_dim", embedding_dim)
-        self.dtype = check_dtype("dtype", dtype)
-        rng = check_random_state("random_state", random_state)
-        shape = (self.num_embeddings, self.embedding_dim)
-        check_addressable("num_embeddings, embedding_dim", shape)
-        self._own({"weight": rng.standard_normal(shape, dtype=self.dtype)})
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            "num_embeddings": self.num_embeddings,
-            "embedding_dim": self.embedding_dim,
-            "dtype": self.dtype.name,
-        }
-
-    @classmethod
-    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-        """Name and shape of each parameter, from a configuration nobody has checked."""
-        yield "weight", (config["num_embeddings"], config["embedding_dim"])
-
-    def _look_up(self, x: Any) -> tuple[Array, Array, Any]:
-        index, form = flatten_indices("x", x)
-        index = as_index_array("x", index, self.num_embeddings)
-        table = beside(self.params["weight"], index)
-        room = self._room(index, self.embedding_dim, self.dtype)
-        return elementwise.gather(table, index, room), index, form
-
-    def __call__(self, x: Any) -> Any:
-        """The vectors of the indices.
-
-        Parameters
-        ----------
-        x : array of int of any shape (...), or list of arrays (T_i,)
-            Indices in [0, num_embeddings).
-
-        Returns
-        -------
-        array (..., embedding_dim), or list of arrays (T_i, embedding_dim)
-
-        Raises
-        ------
-        ValueError
-            If an index is out of range.
-        TypeError
-            If `x` is not of integers.
-        """
-        y, _, form = self._look_up(x)
-        return form.restore(y)
-
-    def forward(self, x: Any) -> tuple[Any, Backward]:
-        """The same, and ``backward(dy) -> None``: indices have no gradient."""
-        y, index, form = self._look_up(x)
-
-        def backward(dy: Any) -> None:
-            rows = form.flatten("dy", dy, self.embedding_dim, self.dtype)
-            with self._grads_lock:
-                elementwise.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
-
-        return form.restore(y), Backward(backward)
-
-    def forward_symbols(self, x: Any) -> tuple[Any, Backward]:
-        """The same for a recurrent layer behind it, which then multiplies each vector once.
-
-        Where indices repeat, the result is `Symbols` for the recurrent layer's x, and ``backward``
-        takes what that layer's gives for them; else both are those of `forward`.
-        """
-        index, form = flatten_indices("x", x)
-        if not is_numpy(index) or (form.shape is not None and len(form.shape) != 2):
-            return self.forward(x)
-        index = as_index_array("x", index, self.num_embeddings)
-        used, numbers = _distinct(index, self.num_embeddings)
-        if used.shape[0] > REPEATED * index.shape[0]:
-            return self.forward(x)
-        room = self._room(used, self.embedding_dim, self.dtype)
-        rows = elementwise.gather(self.params["weight"], used, room)
-
-        def backward(drows: Any) -> None:
-            with self._grads_lock:
-                elementwise.scatter_add(self.grads["weight"], used, drows)
-
-        return Symbols(rows, form.restore(numbers)), Backward(backward)
-
-
-def _distinct(index: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct elements of `index`, all below `count`, ascending; and which of them each is."""
-    found = np.zeros(count, bool)
-    found[index] = True
-    used = np.flatnonzero(found)
-    number = np.empty(count, np.int64)
-    number[used] = np.arange(used.shape[0])
-    return used, number[index]
+__all__ = ["Dropout", "LayerNorm", "Linear"]
 
 
 @register

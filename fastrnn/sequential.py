@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array, as_real_array, describe, namespace
+from fastrnn.embedding import Embedding
 from fastrnn.files import Shape, build, find, register
-from fastrnn.modules import Embedding
 from fastrnn.parameters import Backward, Layer, check_layers
 from fastrnn.recurrent import Recurrent
 

@@ -14,10 +14,11 @@ import pytest
 
 from fastrnn import losses, optim, tensorfile
 from fastrnn.checkpoint import read_checkpoint, write_checkpoint
+from fastrnn.embedding import Embedding
 from fastrnn.files import FormatError
 from fastrnn.layers import GRU, LSTM
 from fastrnn.minibatches import Batch, Sequences, Streams
-from fastrnn.modules import Dropout, Embedding, Linear
+from fastrnn.modules import Dropout, Linear
 from fastrnn.plan import Plan, TrainingState
 from fastrnn.sequential import Sequential
 from fastrnn.training import Outcome, train

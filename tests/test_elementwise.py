@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import _elementwise, _native, elementwise, masks
-from fastrnn.modules import Embedding
+from fastrnn.embedding import Embedding
 from fastrnn.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
 DTYPES = ["float32", "float64"]

@@ -44,7 +44,7 @@ FLOORS = [
     ["stack"],
     ["streams"],
     ["recurrent"],
-    ["layers", "modules"],
+    ["embedding", "layers", "modules"],
     ["sequential"],
     ["finite_differences", "gradient_norms", "losses", "optim", "metrics"],
     ["language_network", "language_text", "solvers"],

@@ -13,7 +13,8 @@ import pytest
 from finite_differences import assert_gradients
 
 from fastrnn import masks
-from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
+from fastrnn.embedding import Embedding
+from fastrnn.modules import Dropout, LayerNorm, Linear
 from fastrnn.parameters import join
 
 

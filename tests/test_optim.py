@@ -8,7 +8,8 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from fastrnn.modules import Embedding, Linear
+from fastrnn.embedding import Embedding
+from fastrnn.modules import Linear
 from fastrnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm
 
 

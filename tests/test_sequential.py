@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
+from fastrnn.embedding import Embedding
 from fastrnn.layers import GRU, LSTM
 from fastrnn.losses import softmax_cross_entropy
-from fastrnn.modules import Dropout, Embedding, LayerNorm, Linear
+from fastrnn.modules import Dropout, LayerNorm, Linear
 from fastrnn.parameters import Backward, Layer
 from fastrnn.sequential import Sequential
 

@@ -10,8 +10,8 @@ from finite_differences import assert_gradients
 
 from fastrnn import _native, recurrence
 from fastrnn.batches import Symbols
+from fastrnn.embedding import Embedding
 from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.modules import Embedding
 from fastrnn.sequential import Sequential
 
 KINDS = {
