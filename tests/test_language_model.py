@@ -649,7 +649,7 @@ def test_a_description_changed_at_will_loads_or_is_a_format_error(
     model: LanguageModel, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """With a digest that fits, as one who means harm would write it."""
-    path = tmp_path_factory.getbasetemp() / "fuzzed"
+    path = tmp_path_factory.getbasetemp() / "fuzzed language model"
     if not path.exists():
         model.save(path)
     tensors, metadata = tensorfile.read(path)
