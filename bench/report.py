@@ -56,7 +56,7 @@ def _line(shown: Verdict, all_of: Sequence[Verdict], count: int) -> list[str]:
         str(shown.threads),
         target.measure,
         f"{sign} {shown.limit:.3g}",
-        f"{shown.measured:.2f}",
+        shown.shown,
         f"{met}/{len(all_of)}",
         "met" if met == len(all_of) else "MISS",
     ]

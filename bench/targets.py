@@ -117,8 +117,14 @@ class Verdict:
     def __str__(self) -> str:
         name = self.target.measure + (" in the mean" if self.target.mean else "")
         sign = "<=" if self.target.most else ">="
-        text = f"{name} {self.measured:.2f} {sign} {self.limit:.3g}"
+        text = f"{name} {self.shown} {sign} {self.limit:.3g}"
         return text if self.met else f"MISS {text}"
+
+    @property
+    def shown(self) -> str:
+        """What was measured, with a third digit where two would look like the bound."""
+        near = abs(self.measured - self.limit) < 0.005
+        return f"{self.measured:.3f}" if near else f"{self.measured:.2f}"
 
 
 def judge(row: Row, targets: Iterable[Target] | None = None) -> list[Verdict]:

@@ -70,6 +70,7 @@ def test_verdicts() -> None:
     (found,) = judge(row({"torch": 1.4}), [at_least, at_most])
     assert (found.limit, found.met, str(found)) == (1.5, False, "MISS torch 1.40 >= 1.5")
     assert judge(row({"torch": 1.5}), [at_least])[0].met
+    assert str(judge(row({"torch": 1.498}), [at_least])[0]) == "MISS torch 1.498 >= 1.5"
     assert not judge(row({"torch": 1.9}, threads=2), [at_least])[0].met
     assert judge(row({"torch": 9}, threads=4), [at_least]) == []
     assert judge(row({"torch": 9}, cell="gru"), [at_least]) == []
@@ -112,6 +113,20 @@ def test_tables_say_what_is_missed() -> None:
     assert [cell.strip() for cell in cells.split("|")[1:-1]][2:] == [
         *["1", "torch", ">= 1", "0.50", "1/2", "MISS"]
     ]
+
+
+def test_published_tables_are_those_of_the_results() -> None:
+    runs = results.read()
+    assert set(runs) == set(run.RUNS)
+    rows = results.rows_of(runs)
+    idle = [target for target in TARGETS if not any(target.fits(one) for one in rows)]
+    assert not idle, "targets that no row is held against"
+    for path, lines in (
+        (publish.README, publish.tables(runs)),
+        (publish.FRONT, publish.front(runs)),
+    ):
+        text = path.read_text(encoding="utf-8")
+        assert publish.replaced(text, lines) == text
 
 
 def test_only_what_is_between_the_marks_is_replaced() -> None:
