@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -228,7 +229,9 @@ def test_a_script(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     command = [sys.executable, "-m", "bench.streaming_step", "--quick", "--cells", "lstm"]
     command += ["--peers", "numpy", "--threads", "1", "--json", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # Peers that know no limit of instruction sets are left out where fastrnn has one.
+    free = {name: value for name, value in os.environ.items() if name != "FASTRNN_ISA"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=free)
     assert done.returncode == 0, done.stderr
     assert "µs" in done.stdout and "64" in done.stdout
     kept = json.loads(path.read_text(encoding="utf-8"))
