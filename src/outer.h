@@ -135,7 +135,7 @@ static void outer(const frn_outer *p, size_t task)
                  panel = task / groups / p->blocks * GROUP_PANELS;
     const size_t first = task % groups * GROUP_COLUMNS, last = smaller(first + GROUP_COLUMNS, p->n);
     const real *d = (const real *)p->d + p->offset[block];
-    real *dw = (real *)p->dw + p->row[block] * p->columns;
+    real *dw = p->dw ? (real *)p->dw + p->row[block] * p->columns : NULL;
     if (p->dw && p->blas) outer_blas(p, block, first, last - first);
     if (p->dw && !p->blas)
         for (size_t row = first, tiles = parts(last - first, FRN_MR); tiles; tiles--) {

@@ -162,10 +162,13 @@ static void multiply_rows(real *tile, const real *const *a, size_t rows, panel_r
         return;
     }
     ahead_of_tile ahead = ask_for(piece, pieces, r->k, (const char *)r->panel);
-    if (lines) ahead.panel = r->next, ahead.per_step = lines * LINE_BYTES;
-    if (lines > 1) ahead.second = LINE_BYTES;
-    r->next += lines * r->k * LINE_BYTES;
-    r->lines -= lines;
+    if (lines) {
+        ahead.panel = r->next;
+        ahead.per_step = lines * LINE_BYTES;
+        ahead.second = lines > 1 ? LINE_BYTES : 0;
+        r->next += lines * r->k * LINE_BYTES;
+        r->lines -= lines;
+    }
     multiply_ahead[rows - FRN_AHEAD_ROWS][r->width - 1](tile, from, 1, r->panel, r->k, &ahead);
 }
 
