@@ -15,9 +15,15 @@
 /* Longer than any member's share of a step: who waits so long waits for a core, not for work. */
 static const int64_t LATE_NS = 200 * 1000;
 
+enum { APART = 128 }; /* two cache lines: adjacent ones are fetched in pairs */
+
+/* Distance and not alignment keeps the words apart, since a barrier may lie in a Python object. */
 typedef struct frn_barrier {
-    _Alignas(128) atomic_size_t arrived; /* alone on two cache lines: adjacent ones come in pairs */
-    _Alignas(128) atomic_int late;       /* someone waited for long */
+    char before[APART];
+    atomic_size_t arrived;
+    char between[APART];
+    atomic_int late; /* someone waited for long */
+    char after[APART];
 } frn_barrier;
 
 /* Before any member can arrive. */
