@@ -12,7 +12,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-/* Longer than any member's share of a step: who waits so long waits for a core, not for work. */
+/* Longer than members' shares of a step differ: who waits so long waits for a core, not for work.
+ */
 static const int64_t LATE_NS = 200 * 1000;
 
 enum { APART = 128 }; /* two cache lines: adjacent ones are fetched in pairs */
