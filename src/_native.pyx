@@ -257,7 +257,8 @@ cdef bint team(member_fn fn, void *ctx, frn_barrier *barriers, size_t n_barriers
     cdef bint late = False
     for i in range(n_barriers):
         frn_barrier_init(&barriers[i])
-    frn_pool_team(fn, ctx, n_threads, <int64_t>min(operations * PATIENCE, MOST_PATIENCE_NS))
+    if frn_pool_team(fn, ctx, n_threads, <int64_t>min(operations * PATIENCE, MOST_PATIENCE_NS)) < 2:
+        return True  # it waited for nobody, which says nothing about neighbors
     for i in range(n_barriers):
         late |= frn_barrier_late(&barriers[i])
     region_ended(late)

@@ -50,6 +50,10 @@ enum {
  * training step, short enough that a neighbor does not miss the core. */
 static const int64_t SPIN_NS = 100 * 1000;
 
+/* How long a worker that came too late spins at most while the region runs that it missed: another
+ * is likely to follow. */
+static const int64_t MISSED_SPIN_NS = 1000 * 1000;
+
 /* About how long a parked thread takes to wake. */
 static const int64_t WAKE_NS = 30 * 1000;
 
@@ -79,7 +83,7 @@ static struct {
     size_t n_tasks;
     frn_member member;                 /* of a team; NULL: tasks are claimed */
     atomic_int members;                /* 0 until the team is complete */
-    _Atomic int64_t team_asked;        /* when a team last was asked for */
+    _Atomic int64_t team_ended;        /* when what a team was asked for last ended */
     _Atomic int64_t rest, rest_until;  /* after a region was disturbed */
     _Alignas(LINE) atomic_size_t next; /* the first task not yet claimed */
 } pool;
@@ -141,8 +145,9 @@ static int spin_some(atomic_int *state, int value)
     return 1;
 }
 
-/* Watches the word for a while; returns 1 once it is not `value`, 0 when patience ends. */
-static int spin_while(atomic_int *state, int value)
+/* Watches the word for a while, which begins anew for `more_ns` while a region runs; returns 1 once
+ * it is not `value`, 0 when patience ends. */
+static int spin_while(atomic_int *state, int value, int64_t more_ns)
 {
     if (atomic_load_explicit(&pool.crowded, memory_order_relaxed)) {
         for (int i = 0; i < YIELDS; i++) {
@@ -151,9 +156,12 @@ static int spin_while(atomic_int *state, int value)
         }
         return 0;
     }
-    for (int64_t end = 0; spin_some(state, value);) {
+    for (int64_t start = 0, end = 0; spin_some(state, value);) {
         int64_t now = frn_now_ns();
-        if (end == 0) end = now + SPIN_NS;
+        if (start == 0) start = now;
+        if (end == 0 ||
+            (now - start < more_ns && atomic_load_explicit(&pool.busy, memory_order_relaxed)))
+            end = now + SPIN_NS;
         if (now >= end) return 0;
     }
     return 1;
@@ -194,20 +202,26 @@ static void claim_tasks(frn_task task, void *ctx, size_t n_tasks, int worker)
 /* A team's size is known when the caller has waited for all who were asked. */
 static void join_team(const slot *s)
 {
-    int members;
-    while (!(members = atomic_load_explicit(&pool.members, memory_order_acquire))) frn_relax();
+    int members, pauses = 0;
+    while (!(members = atomic_load_explicit(&pool.members, memory_order_acquire)))
+        if (pauses++ < PAUSES_PER_LOOK)
+            frn_relax();
+        else
+            sched_yield(); /* woken on the caller's processor, this keeps the caller from it */
     pool.member(pool.ctx, s->member, members);
 }
 
 static void *work(void *argument)
 {
     slot *s = argument;
+    int missed = 0; /* the last offer */
     inside = 1;
     enter_fp();
     for (;;) {
-        if (!spin_while(&s->state, IDLE)) sleep_while(s, IDLE, PARKED);
+        if (!spin_while(&s->state, IDLE, missed ? MISSED_SPIN_NS : 0)) sleep_while(s, IDLE, PARKED);
         int seen = GO;
-        if (atomic_compare_exchange_strong(&s->state, &seen, RUNNING)) {
+        missed = !atomic_compare_exchange_strong(&s->state, &seen, RUNNING);
+        if (!missed) {
             if (pool.member)
                 join_team(s);
             else
@@ -381,7 +395,7 @@ static void await(int helpers)
 {
     for (int i = 0; i < helpers; i++) {
         slot *s = pool.slots[i];
-        if (!take_back(s) && !spin_while(&s->state, RUNNING)) sleep_while(s, RUNNING, AWAITED);
+        if (!take_back(s) && !spin_while(&s->state, RUNNING, 0)) sleep_while(s, RUNNING, AWAITED);
     }
 }
 
@@ -450,9 +464,8 @@ int frn_pool_run(frn_task task, void *ctx, size_t n_tasks, int n_threads)
 /* Whether a team is worth the waking of parked threads. */
 static int in_a_hurry(int64_t patience_ns)
 {
-    int64_t now = frn_now_ns();
-    int64_t before = atomic_exchange_explicit(&pool.team_asked, now, memory_order_relaxed);
-    return patience_ns >= WAKE_NS || now - before < SPIN_NS;
+    int64_t before = atomic_load_explicit(&pool.team_ended, memory_order_relaxed);
+    return patience_ns >= WAKE_NS || frn_now_ns() - before < SPIN_NS;
 }
 
 int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_ns)
@@ -470,6 +483,7 @@ int frn_pool_team(frn_member member, void *ctx, int n_threads, int64_t patience_
     else
         member(ctx, 0, 1);
     leave(shared, modes);
+    atomic_store_explicit(&pool.team_ended, frn_now_ns(), memory_order_relaxed);
     return members;
 }
 

@@ -136,6 +136,29 @@ def test_more_threads_than_processors_do_not_crawl() -> None:
     assert crowded < alone + 1_000_000  # a millisecond; a pool that waits for a core takes many
 
 
+@pytest.mark.skipif(
+    not TASKS.is_dir() or _native.capacity() < 2, reason="needs a list of threads and two cores"
+)
+def test_a_step_without_helpers_says_nothing_about_neighbors() -> None:
+    def places() -> int:
+        _native.probe_region(20, 2, 10_000)
+        names = {(task / "comm").read_text(): int(task.name) for task in TASKS.iterdir()}
+        return len(os.sched_getaffinity(names["fastrnn-1\n"]))
+
+    fastrnn.set_num_threads(2)
+    stream = fastrnn.LSTM(256, 256, random_state=0).stream()
+    before = places()
+    _native.disturb(True)
+    try:
+        assert places() == before - 1  # it keeps off this thread's processor
+        time.sleep(0.01)  # longer than the rest after a disturbance, and than workers spin
+        stream.step(np.zeros((1, 256), np.float32))
+        assert places() == before - 1
+    finally:
+        _native.disturb(False)
+    assert places() == before
+
+
 def test_a_region_wakes_threads_that_sleep() -> None:
     for _ in range(20):
         time.sleep(0.003)  # longer than they spin
@@ -299,7 +322,7 @@ def drive(*sanitizers: str) -> None:
         [DRIVER, *sanitizers], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok: ") == 14, done.stdout
+    assert done.stdout.count("ok: ") == 15, done.stdout
 
 
 def test_the_driver_in_c() -> None:

@@ -235,6 +235,27 @@ static void test_teams(void)
     for (int i = 0; i < 3; i++) pthread_join(callers[i], NULL);
 }
 
+static void alone_for_long(void *ctx, int member, int members)
+{
+    (void)ctx, (void)member;
+    if (members == 1) spend(300 * 1000); /* longer than workers spin */
+}
+
+/* Short regions without a pause get a worker that slept, though it wakes too late for the first. */
+static void test_teams_in_a_row(void)
+{
+    if (frn_capacity() < 2) return;
+    run_added(2);
+    for (int again = 0; again < 3; again++) {
+        int members = 1;
+        usleep(5000); /* parked */
+        CHECK(frn_pool_team(alone_for_long, NULL, 2, 1) == 1);
+        for (int i = 0; i < 5000 && members < 2; i++)
+            members = frn_pool_team(alone_for_long, NULL, 2, 1);
+        CHECK(members == 2);
+    }
+}
+
 static void spin_task(void *ctx, size_t index, int worker)
 {
     (void)ctx, (void)index, (void)worker;
@@ -568,6 +589,7 @@ int main(int n_arguments, char **arguments)
         {"nested calls", test_nested},
         {"concurrent callers", test_concurrent_callers},
         {"teams", test_teams},
+        {"teams in a row", test_teams_in_a_row},
         {"rest after a disturbance", test_rest_after_a_disturbance},
         {"places", test_places},
         {"late members", test_late_members},
