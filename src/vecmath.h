@@ -1,9 +1,10 @@
 /* exp, the sigmoid, tanh and relu on the vector type, float and double from one source.
  *
  * All of them write x = n ln 2 + r with an integer n and |r| <= (ln 2)/2, so that e^x = 2^n e^r; ln
- * 2 is subtracted in two parts, the first with so few bits that n times it is exact. e^r - 1 is r +
- * r^2 q(r), q the polynomial whose largest error, weighted by r^2, is least on that interval (found
- * by Remez exchange in 60 digits): 2^-28 in float and 2^-58 in double.
+ * 2 is subtracted in two parts, the first with so few bits that n times it is exact. For tanh, which
+ * is flat where n is large, one part will do. e^r - 1 is r + r^2 q(r), q the polynomial whose
+ * largest error, weighted by r^2, is least on that interval (found by Remez exchange in 60 digits):
+ * 2^-28 in float and 2^-58 in double.
  *
  * Every operation is lane by lane, so an element's result depends on nothing but the element. NaN
  * stays NaN. Results that would be subnormal may be zero.
@@ -15,6 +16,7 @@
 
 #if FRN_DOUBLE
 #define FRN_LOG2_E      0x1.71547652b82fep0
+#define FRN_LN2         0x1.62e42fefa39efp-1
 #define FRN_LN2_HIGH    0x1.62e42fefa3000p-1
 #define FRN_LN2_LOW     0x1.3de6af278ece6p-42
 #define FRN_EXP_MIN     (-745.5) /* e^x is zero below, */
@@ -24,6 +26,7 @@
 #define FRN_TANH_MAX    20.0     /* tanh is one above */
 #else
 #define FRN_LOG2_E      0x1.715476p0f
+#define FRN_LN2         0x1.62e43p-1f
 #define FRN_LN2_HIGH    0x1.62e4p-1f
 #define FRN_LN2_LOW     0x1.7f7d1cp-20f
 #define FRN_EXP_MIN     (-104.0f)
@@ -83,9 +86,8 @@ FRN_INLINE V vtanh(V x)
 {
     V round = vset1(FRN_ROUND), one = vset1(1);
     V y = vmin(vset1(FRN_TANH_MAX), vabs(x));
-    y = y + y;
-    V t = vfma(y, vset1(FRN_LOG2_E), round), n = t - round, power = vpow2(t);
-    V r = vfma(n, vset1(-FRN_LN2_LOW), vfma(n, vset1(-FRN_LN2_HIGH), y));
+    V t = vfma(y, vset1(2 * FRN_LOG2_E), round), n = t - round, power = vpow2(t);
+    V r = vfma(n, vset1(-FRN_LN2), y + y);
     V q = vfma(frn_expm1_small(r), power, power - one);
     return vcopysign(q / (q + vset1(2)), x);
 }
