@@ -1,8 +1,10 @@
 /* The cells: their formulas, and the stages they are made of.
  *
  * A formula sees one vector of units of one row.  It uses only + - * and fma, vsigmoid, vtanh,
- * vrelu, vstep on the type V.  Everything around it - where rows lie, tails, masks, what is kept -
- * is the same for all and stands once, in epilogues.h.
+ * vrelu, vstep on the type V.  Where a function waits for the result of another, the forward formula
+ * has a second part, its output: a processor looks too few rows ahead to fill both waits, but fills
+ * each if the first part is done for several rows and then the second.  Everything around it - where
+ * rows lie, tails, masks, what is kept - is the same for all and stands once, in epilogues.h.
  *
  * Slots of a row of sums:  LSTM i f g o.  GRU r z n.  GRU with the reset after: n r z m, where n is
  * the input's half of the candidate and m = W_hn h + b_hn the state's.  RNN: its one sum.
@@ -48,6 +50,10 @@ FORMULA lstm_formula(forward_unit *u)
     u->s[2] = vtanh(u->s[2]);
     u->s[3] = vsigmoid(u->s[3]);
     u->c = fma(u->s[1], u->c_prev, u->s[0] * u->s[2]);
+}
+
+FORMULA lstm_output(forward_unit *u)
+{
     u->h = u->s[3] * vtanh(u->c);
 }
 
@@ -105,10 +111,15 @@ FORMULA gru_gates_back(backward_unit *u)
 /* The reset gate after the product, as in cuDNN: n = tanh(W_in x + b_in + r (W_hn h' + b_hn)) */
 FORMULA gru_after_formula(forward_unit *u)
 {
-    const V r = vsigmoid(u->s[1]), z = vsigmoid(u->s[2]), n = vtanh(fma(r, u->s[3], u->s[0]));
+    u->s[1] = vsigmoid(u->s[1]);
+    u->s[2] = vsigmoid(u->s[2]);
+    u->s[0] = fma(u->s[1], u->s[3], u->s[0]);
+}
+
+FORMULA gru_after_output(forward_unit *u)
+{
+    const V z = u->s[2], n = vtanh(u->s[0]);
     u->s[0] = n;
-    u->s[1] = r;
-    u->s[2] = z;
     u->h = fma(z, u->h_prev, (vset1(1) - z) * n);
 }
 

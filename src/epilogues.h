@@ -43,26 +43,48 @@ enum {
 typedef void forward_formula(forward_unit *u);
 typedef void backward_formula(backward_unit *u);
 
-INLINE void forward_body(const int slots, const int flags, forward_formula *const formula,
-                         const step_rows *x, size_t row, size_t rows, size_t unit, size_t units,
-                         int vectors, const real *tile)
+/* Stores what a formula has left. */
+INLINE void finish(const int slots, const int flags, const step_rows *x, size_t i, size_t at,
+                   size_t n, const forward_unit *u)
 {
-    for (size_t i = row; i < row + rows; i++, tile += TILE)
+    if (flags & CELL) vstore(x->c[i] + at, u->c);
+    store_units(x->h[i] + at, n, u->h);
+    if (x->masked && x->masked[i]) vstore(x->masked[i] + at, u->h * vload(x->mask[i] + at));
+    if (x->keep_gates)
+        UNROLL for (int s = 0; s < slots; s++)
+            vstore(x->z[i] + (x->first + s) * x->stride + at, u->s[s]);
+}
+
+/* `output` is the formula's second part, or NULL: for FRN_MR rows it is done after the first. */
+INLINE void forward_body(const int slots, const int flags, forward_formula *const formula,
+                         forward_formula *const output, const step_rows *x, size_t row, size_t rows,
+                         size_t unit, size_t units, int vectors, const real *tile)
+{
+    forward_unit waiting[FRN_MR];
+    for (size_t end = row + rows, high; row < end; row += high, tile += high * TILE) {
+        high = smaller(end - row, FRN_MR);
         for (int v = 0; v < vectors; v++) {
             const size_t at = unit + (size_t)v * LANES, n = units - (size_t)v * LANES;
-            forward_unit u;
-            UNROLL for (int s = 0; s < slots; s++) u.s[s] = vload(tile + (s * vectors + v) * LANES);
-            if (flags & H_PREV) u.h_prev = load_units(x->h_prev[i] + at, n);
-            if (flags & CELL) u.c_prev = load_units(x->c_prev[i] + at, n);
-            if (flags & GATE) u.gate = vload(x->z[i] + x->gate * x->stride + at);
-            formula(&u);
-            if (flags & CELL) vstore(x->c[i] + at, u.c);
-            store_units(x->h[i] + at, n, u.h);
-            if (x->masked && x->masked[i]) vstore(x->masked[i] + at, u.h * vload(x->mask[i] + at));
-            if (x->keep_gates)
-                UNROLL for (int s = 0; s < slots; s++)
-                    vstore(x->z[i] + (x->first + s) * x->stride + at, u.s[s]);
+            for (size_t r = 0, i = row; r < high; r++, i++) {
+                const real *sums = tile + r * TILE + v * LANES;
+                forward_unit u;
+                UNROLL for (int s = 0; s < slots; s++) u.s[s] = vload(sums + s * vectors * LANES);
+                if (flags & H_PREV) u.h_prev = load_units(x->h_prev[i] + at, n);
+                if (flags & CELL) u.c_prev = load_units(x->c_prev[i] + at, n);
+                if (flags & GATE) u.gate = vload(x->z[i] + x->gate * x->stride + at);
+                formula(&u);
+                if (output)
+                    waiting[r] = u;
+                else
+                    finish(slots, flags, x, i, at, n, &u);
+            }
+            if (output)
+                for (size_t r = 0; r < high; r++) {
+                    output(&waiting[r]);
+                    finish(slots, flags, x, row + r, at, n, &waiting[r]);
+                }
         }
+    }
 }
 
 INLINE void backward_body(const int slots, const int flags, backward_formula *const formula,
@@ -116,11 +138,11 @@ INLINE size_t backward_pieces(const int slots, const int flags, const step_rows 
     return n;
 }
 
-#define FORWARD(name, slots, flags, formula)                                            \
-    static void name(const void *x, size_t row, size_t rows, size_t unit, size_t units, \
-                     int vectors, const real *tile)                                     \
-    {                                                                                   \
-        forward_body(slots, flags, formula, x, row, rows, unit, units, vectors, tile);  \
+#define FORWARD(name, slots, flags, formula, output)                                           \
+    static void name(const void *x, size_t row, size_t rows, size_t unit, size_t units,        \
+                     int vectors, const real *tile)                                            \
+    {                                                                                          \
+        forward_body(slots, flags, formula, output, x, row, rows, unit, units, vectors, tile); \
     }
 #define BACKWARD(name, slots, flags, formula)                                           \
     static void name(const void *x, size_t row, size_t rows, size_t unit, size_t units, \
@@ -134,14 +156,14 @@ INLINE size_t backward_pieces(const int slots, const int flags, const step_rows 
         return backward_pieces(slots, flags, x, row, rows, unit, piece);                \
     }
 
-FORWARD(lstm_forward, 4, CELL, lstm_formula)
-FORWARD(projection_forward, 1, 0, projection_formula)
-FORWARD(gru_gates_forward, 2, H_PREV, gru_gates_formula)
-FORWARD(gru_forward, 1, H_PREV | GATE, gru_formula)
-FORWARD(gru_after_forward, 4, H_PREV, gru_after_formula)
-FORWARD(rnn_tanh_forward, 1, 0, rnn_tanh_formula)
-FORWARD(rnn_relu_forward, 1, 0, rnn_relu_formula)
-FORWARD(rnn_sigmoid_forward, 1, 0, rnn_sigmoid_formula)
+FORWARD(lstm_forward, 4, CELL, lstm_formula, lstm_output)
+FORWARD(projection_forward, 1, 0, projection_formula, NULL)
+FORWARD(gru_gates_forward, 2, H_PREV, gru_gates_formula, NULL)
+FORWARD(gru_forward, 1, H_PREV | GATE, gru_formula, NULL)
+FORWARD(gru_after_forward, 4, H_PREV, gru_after_formula, gru_after_output)
+FORWARD(rnn_tanh_forward, 1, 0, rnn_tanh_formula, NULL)
+FORWARD(rnn_relu_forward, 1, 0, rnn_relu_formula, NULL)
+FORWARD(rnn_sigmoid_forward, 1, 0, rnn_sigmoid_formula, NULL)
 
 BACKWARD(lstm_backward, 4, ENTRY | CELL, lstm_back)
 BACKWARD(projected_lstm_backward, 4, CELL, lstm_back)
