@@ -1,10 +1,11 @@
 /* The cells: their formulas, and the stages they are made of.
  *
  * A formula sees one vector of units of one row.  It uses only + - * and fma, vsigmoid, vtanh,
- * vrelu, vstep on the type V.  Where a function waits for the result of another, the forward formula
- * has a second part, its output: a processor looks too few rows ahead to fill both waits, but fills
- * each if the first part is done for several rows and then the second.  Everything around it - where
- * rows lie, tails, masks, what is kept - is the same for all and stands once, in epilogues.h.
+ * vrelu, vstep on the type V.  Where a function waits for the result of another, the forward
+ * formula has a second part, its output: a processor looks too few rows ahead to fill both waits,
+ * but fills each if the first part is done for several rows and then the second.  Everything around
+ * it - where rows lie, tails, masks, what is kept - is the same for all and stands once, in
+ * epilogues.h.
  *
  * Slots of a row of sums:  LSTM i f g o.  GRU r z n.  GRU with the reset after: n r z m, where n is
  * the input's half of the candidate and m = W_hn h + b_hn the state's.  RNN: its one sum.

@@ -1,8 +1,8 @@
 /* exp, the sigmoid, tanh and relu on the vector type, float and double from one source.
  *
  * All of them write x = n ln 2 + r with an integer n and |r| <= (ln 2)/2, so that e^x = 2^n e^r; ln
- * 2 is subtracted in two parts, the first with so few bits that n times it is exact. For tanh, which
- * is flat where n is large, one part will do. e^r - 1 is r + r^2 q(r), q the polynomial whose
+ * 2 is subtracted in two parts, the first with so few bits that n times it is exact. For tanh,
+ * which is flat where n is large, one part will do. e^r - 1 is r + r^2 q(r), q the polynomial whose
  * largest error, weighted by r^2, is least on that interval (found by Remez exchange in 60 digits):
  * 2^-28 in float and 2^-58 in double.
  *
