@@ -348,27 +348,25 @@ static int run_inline(frn_task task, void *ctx, size_t n_tasks)
 }
 
 #ifdef __linux__
-/* While a neighbor takes a core away at times, workers keep off the caller's processor. Two threads
- * beside one neighbor that cannot move are three for two processors, and the kernel would leave
- * both threads on one of them, where they get no more done than one. */
-static void place(int helpers, int crowded)
+/* Keeps a worker off the caller's processor, or lets it run wherever the caller may. Off it while a
+ * neighbor takes a core away at times: two threads beside one neighbor that cannot move are three
+ * for two processors, and the kernel would leave both threads on one of them, where they get no
+ * more done than one. And when it is woken, since on a machine that has lately been busy the kernel
+ * does not look for an idle processor: it then runs where the caller does, in turns with it. */
+static void place(slot *s, int away)
 {
-    int away = atomic_load_explicit(&pool.rest, memory_order_relaxed) && !crowded;
-    int cpu = away ? sched_getcpu() : -1;
+    const int cpu = away ? sched_getcpu() : -1;
     cpu_set_t allowed;
-    for (int i = 0; i < helpers; i++) {
-        slot *s = pool.slots[i];
-        if (s->avoids == cpu || sched_getaffinity(0, sizeof allowed, &allowed)) continue;
-        if (cpu >= 0) CPU_CLR(cpu, &allowed);
-        if (CPU_COUNT(&allowed) == 0) continue;
-        pthread_setaffinity_np(s->thread, sizeof allowed, &allowed);
-        s->avoids = cpu;
-    }
+    if (s->avoids == cpu || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    if (cpu >= 0) CPU_CLR(cpu, &allowed);
+    if (CPU_COUNT(&allowed) == 0) return;
+    pthread_setaffinity_np(s->thread, sizeof allowed, &allowed);
+    s->avoids = cpu;
 }
 #else
-static void place(int helpers, int crowded)
+static void place(slot *s, int away)
 {
-    (void)helpers, (void)crowded;
+    (void)s, (void)away;
 }
 #endif
 
@@ -379,8 +377,13 @@ static int offer(int n_threads)
     if (helpers > n_threads - 1) helpers = n_threads - 1;
     int crowded = helpers + 1 > frn_capacity();
     atomic_store_explicit(&pool.crowded, crowded, memory_order_relaxed);
-    place(helpers, crowded);
-    for (int i = 0; i < helpers; i++) change(pool.slots[i], GO, PARKED);
+    const int rest = atomic_load_explicit(&pool.rest, memory_order_relaxed) != 0;
+    for (int i = 0; i < helpers; i++) {
+        slot *s = pool.slots[i];
+        const int asleep = atomic_load_explicit(&s->state, memory_order_relaxed) == PARKED;
+        place(s, (rest || asleep) && !crowded);
+        change(s, GO, PARKED);
+    }
     return helpers;
 }
 

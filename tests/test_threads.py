@@ -141,9 +141,13 @@ def test_more_threads_than_processors_do_not_crawl() -> None:
 )
 def test_a_step_without_helpers_says_nothing_about_neighbors() -> None:
     def places() -> int:
-        _native.probe_region(20, 2, 10_000)
-        names = {(task / "comm").read_text(): int(task.name) for task in TASKS.iterdir()}
-        return len(os.sched_getaffinity(names["fastrnn-1\n"]))
+        most = 0  # one that is woken for a region runs on all processors but one
+        for _ in range(10):
+            for _ in range(3):
+                _native.probe_region(20, 2, 10_000)
+            names = {(task / "comm").read_text(): int(task.name) for task in TASKS.iterdir()}
+            most = max(most, len(os.sched_getaffinity(names["fastrnn-1\n"])))
+        return most
 
     fastrnn.set_num_threads(2)
     stream = fastrnn.LSTM(256, 256, random_state=0).stream()
