@@ -166,7 +166,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct frn_kernels:
         const char *isa
-        int itemsize, lanes, tile_rows
+        int itemsize, lanes, tile_rows, tall_rows
         const frn_cell_info *cells
         size_t (*packed_bytes)(const frn_axis *k, const frn_axis *units, int vectors) noexcept nogil
         size_t (*pack_tasks)(const frn_axis *units, int vectors) noexcept nogil

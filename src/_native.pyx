@@ -288,7 +288,8 @@ cdef bint by_units(size_t n, size_t nbytes, size_t share, const frn_kernels *tab
         return forced_split
     if nbytes < MEETING_BYTES:
         return False
-    return n <= share * (table.tile_rows + 1) // 2 or nbytes > SHARED_CACHE_BYTES
+    # One tile of all rows reads the weights once; of several threads each half of them.
+    return n <= max(<size_t>table.tall_rows, share * (table.tile_rows + 1) // 2) or nbytes > SHARED_CACHE_BYTES
 
 
 def force_split(name):

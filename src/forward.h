@@ -10,12 +10,8 @@
 
 #include "walk.h"
 
-enum {
-    FEW_ROWS = FRN_MR == 6 ? 8 : 16, /* rows enough where all weights stay in L2, */
-    IN_CACHE = 5 << 17,
-    MANY_ROWS = 16, /* and where a panel of each does: bytes */
-    PANELS_IN_CACHE = 3 << 17,
-};
+/* Rows of a step that are enough to read the weights of its inputs too. */
+enum { FEW_ROWS = FRN_MR == 6 ? 8 : 16 };
 
 /* Vectors of the widest panel among the weights that a unit's sums come from: where a share begins,
  * a panel of each begins. */
@@ -99,15 +95,11 @@ static void first_operands(const frn_pass *p, size_t first, size_t m)
 }
 
 /* Whether a step of m rows multiplies its inputs itself, which saves storing and loading sums:
- * there are rows enough to read those weights each step, or it is the only step, and each panel's
- * weights are met together, in alternating direction.  Where y is x, the inputs of a step must have
- * been read before its outputs are written. */
+ * there are rows enough to read those weights each step, or it is the only step.  Where y is x, the
+ * inputs of a step must have been read before its outputs are written. */
 static int takes_inputs(const frn_pass *p, const frn_part *part, size_t m)
 {
-    const size_t k = p->w_x.k + p->w_h[0].k, panel = k * TILE * sizeof(real),
-                 all = k * info_of(p)->slots * round_up(p->units) * sizeof(real);
-    const int pays = part->to - part->from == 1 || (m >= FEW_ROWS && all <= IN_CACHE) ||
-                     (m >= MANY_ROWS && panel <= PANELS_IN_CACHE);
+    const int pays = part->to - part->from == 1 || m >= FEW_ROWS;
     return pays && p->w_x.vectors == p->w_h[0].vectors && !p->blas && !p->table && p->w_x.k &&
            p->x.start[part->first] != p->y.start[part->first];
 }

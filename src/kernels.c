@@ -21,6 +21,7 @@ const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
     .itemsize = sizeof(real),
     .lanes = LANES,
     .tile_rows = FRN_MR,
+    .tall_rows = FRN_TALL,
     .cells = cell_info,
     .packed_bytes = packed_bytes,
     .pack_tasks = pack_tasks,

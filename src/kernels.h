@@ -216,7 +216,7 @@ typedef struct frn_kernels {
     const char *isa;
     int itemsize;
     int lanes;
-    int tile_rows;
+    int tile_rows, tall_rows;   /* of a product tile: in one pass over k, and in two */
     const frn_cell_info *cells; /* [FRN_CELLS] */
 
     /* Products */

@@ -1,6 +1,6 @@
 /* The micro-kernel: rows times a panel of packed weights, under every product there is.
  *
- * A tile is up to FRN_MR rows by one panel of sums.  Each sum is one chain of fused multiply-adds
+ * A tile is up to FRN_TALL rows by one panel of sums.  Each sum is one chain of fused multiply-adds
  * in the order of k, whatever the number of rows in its tile, so the bits of an element depend on
  * neither the batch nor the threads.  A tile's sums pass to the epilogue through a buffer in L1:
  * a few dozen loads and stores against thousands of products, and the epilogues need no instance
@@ -20,7 +20,7 @@
 #if defined(__clang__) /* it takes GCC's pragma without a word and leaves the loop as it is */
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 
 INLINE size_t round_up(size_t n)
@@ -47,6 +47,18 @@ INLINE void store_units(real *p, size_t n, V v)
         vstore_n(p, n, v);
 }
 
+/* Vectors of a tile that one pass over k takes: many rows leave registers for two of four. */
+#define PASS(rows, width) ((width) == 4 && (rows) > FRN_MR ? 2 : (width))
+
+/* Most rows of tiles of so many vectors, where there are `rows`: a tile that holds them all reads
+ * the weights once, of several those of one pass are a little faster, and only those of FRN_MR rows
+ * can ask for pieces. */
+INLINE size_t most_rows(size_t rows, int width, int asks_for_pieces)
+{
+    if (asks_for_pieces || (width == 4 && rows > FRN_TALL)) return FRN_MR;
+    return width == 3 ? FRN_TALL_OF_3 : FRN_TALL;
+}
+
 /* Rows of a tile that leave registers for the sums of a second one beside it; and the fewest for
  * which it pays: one panel of 64-byte vectors alone comes as fast as L2 gives it, and one stream of
  * lines comes faster than two. */
@@ -62,7 +74,7 @@ typedef struct {
     const char *panel;        /* one line per step of k, or two, */
     ptrdiff_t second;         /* where the other lies from there, */
     ptrdiff_t per_step;       /* so many bytes further each time; */
-    const char *const *piece; /* and pieces as wide as a tile, wherever they lie, */
+    const char *const *piece; /* and, with FRN_MR rows at most, pieces as wide as a tile, */
     uint64_t rate;            /* so many lines of them per step, times 2^32 */
 } ahead_of_tile;
 
@@ -75,54 +87,75 @@ INLINE ahead_of_tile ask_for(const char **piece, size_t pieces, size_t k, const 
     return (ahead_of_tile){here, 0, 0, piece, pieces == 0 ? 0 : lines < k ? lines * one / k : one};
 }
 
-/* tile (rows, width vectors) += a (rows, k) w (k, width vectors); a's elements lie `step` apart.
- * With two panels the second tile follows the first, and its weights the first's: few rows alone
- * would wait for each sum's own chain.  `ahead` may be NULL. */
+/* Vectors [first, first + pass) of a tile.  Where rows beyond FRN_MR point to themselves, registers
+ * are left for little else: their elements are neighbors, and they ask for no pieces. */
+INLINE void multiply_pass(const int panels, const int rows, const int first, const int width,
+                          real *tile, const real *const *a, size_t step, const real *w, size_t k,
+                          const ahead_of_tile *const ahead)
+{
+    const int pass = PASS(rows, width), tall = rows > FRN_MR;
+    V sum[2][FRN_TALL][FRN_SLOTS];
+    const real *row[FRN_TALL];
+    const size_t apart = k * width * LANES;
+    const int asks = panels * rows >= FRN_PAIR_LEAST; /* else the loads themselves come as often */
+    const char *panel = ahead ? ahead->panel : NULL;
+    uint64_t place = 0;                      /* in the pieces: lines, times 2^32 */
+    ptrdiff_t at = tall ? -(ptrdiff_t)k : 0; /* from the rows' ends: one register less */
+    tile += first * LANES;
+    w += first * LANES;
+    UNROLL for (int r = 0; r < rows; r++) row[r] = tall ? a[r] + k : a[r];
+    UNROLL for (int p = 0; p < panels; p++) UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < pass; v++) sum[p][r][v] =
+            vload(tile + (p * FRN_TALL + r) * TILE + v * LANES);
+    /* The loop tests at its end, or gcc keeps a second copy of the sums and spills both. */
+    do {
+        if (!tall) __builtin_prefetch(row[0] + at + PREFETCH * step);
+        if (ahead) {
+            __builtin_prefetch(panel, 0, 2);
+            if (pass * sizeof(V) > 2 * LINE_BYTES) __builtin_prefetch(panel + ahead->second, 0, 2);
+            panel += ahead->per_step;
+        }
+        if (ahead && !tall) {
+            const size_t line = place >> 32;
+            __builtin_prefetch(ahead->piece[line / PIECE_LINES] + line % PIECE_LINES * LINE_BYTES);
+            place += ahead->rate;
+        }
+        UNROLL for (int p = 0; p < panels; p++)
+        {
+            V weight[FRN_SLOTS];
+            UNROLL for (int v = 0; v < pass; v++)
+            {
+                const real *from = w + p * apart + v * LANES;
+                weight[v] = vload(from);
+                if (asks && v * sizeof(V) % LINE_BYTES == 0)
+                    __builtin_prefetch(from + PREFETCH * width * LANES);
+            }
+            UNROLL for (int r = 0; r < rows; r++)
+            {
+                const V x = vset1(row[r][at]);
+                UNROLL for (int v = 0; v < pass; v++) sum[p][r][v] =
+                    vfma(x, weight[v], sum[p][r][v]);
+            }
+        }
+        at += tall ? 1 : (ptrdiff_t)step;
+        w += width * LANES;
+    } while (tall ? at != 0 : --k != 0);
+    UNROLL for (int p = 0; p < panels; p++) UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < pass; v++)
+            vstore(tile + (p * FRN_TALL + r) * TILE + v * LANES, sum[p][r][v]);
+}
+
+/* tile (rows, width vectors) += a (rows, k) w (k, width vectors); a's elements lie `step` apart: 1,
+ * where there are more than FRN_MR rows.  With two panels the second tile follows the first, and
+ * its weights the first's: few rows alone would wait for each sum's own chain.  `ahead` may be
+ * NULL. */
 INLINE void multiply(const int panels, const int rows, const int width, real *tile,
                      const real *const *a, size_t step, const real *w, size_t k,
                      const ahead_of_tile *const ahead)
 {
-    V sum[2][FRN_MR][FRN_SLOTS];
-    const real *row[FRN_MR];
-    const size_t apart = k * width * LANES;
-    const int asks = panels * rows >= FRN_PAIR_LEAST; /* else the loads themselves come as often */
-    const char *panel = ahead ? ahead->panel : NULL;
-    uint64_t place = 0; /* in the pieces: lines, times 2^32 */
-    UNROLL for (int r = 0; r < rows; r++) row[r] = a[r];
-    UNROLL for (int p = 0; p < panels; p++) UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < width; v++) sum[p][r][v] =
-            vload(tile + (p * FRN_MR + r) * TILE + v * LANES);
-    /* The elements of the rows wait in registers and the weights come one vector at a time: one
-     * register less than the other way around, which is what fits in 16 and in 32.  The loop tests
-     * at its end, or gcc keeps a second copy of the sums and spills both. */
     if (k == 0) return;
-    size_t at = 0;
-    do {
-        V x[FRN_MR];
-        __builtin_prefetch(row[0] + at + PREFETCH * step);
-        if (ahead) {
-            const size_t line = place >> 32;
-            __builtin_prefetch(panel, 0, 2);
-            if (width * sizeof(V) > 2 * LINE_BYTES) __builtin_prefetch(panel + ahead->second, 0, 2);
-            __builtin_prefetch(ahead->piece[line / PIECE_LINES] + line % PIECE_LINES * LINE_BYTES);
-            panel += ahead->per_step;
-            place += ahead->rate;
-        }
-        UNROLL for (int r = 0; r < rows; r++) x[r] = vset1(row[r][at]);
-        UNROLL for (int p = 0; p < panels; p++) UNROLL for (int v = 0; v < width; v++)
-        {
-            const real *from = w + p * apart + v * LANES;
-            const V weight = vload(from);
-            if (asks && v * sizeof(V) % LINE_BYTES == 0)
-                __builtin_prefetch(from + PREFETCH * width * LANES);
-            UNROLL for (int r = 0; r < rows; r++) sum[p][r][v] = vfma(x[r], weight, sum[p][r][v]);
-        }
-        at += step;
-        w += width * LANES;
-    } while (--k);
-    UNROLL for (int p = 0; p < panels; p++) UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < width; v++)
-            vstore(tile + (p * FRN_MR + r) * TILE + v * LANES, sum[p][r][v]);
+    UNROLL for (int first = 0; first < width; first += PASS(rows, width))
+        multiply_pass(panels, rows, first, width, tile, a, step, w, k, ahead);
 }
 
 typedef void multiply_fn(real *tile, const real *const *a, size_t step, const real *w, size_t k);
@@ -158,16 +191,19 @@ typedef void multiply_ahead_fn(real *tile, const real *const *a, size_t step, co
 MULTIPLY_ROWS(1, 1) MULTIPLY_ROWS(1, 2) MULTIPLY_ROWS(1, 3) MULTIPLY_ROWS(2, 1)
 #if FRN_MR == 6
 MULTIPLY_ROWS(1, 4) MULTIPLY_ROWS(1, 5) MULTIPLY_ROWS(1, 6) MULTIPLY_ROWS(2, 2) MULTIPLY_ROWS(2, 3)
-MULTIPLY_ROWS_AHEAD(4) MULTIPLY_ROWS_AHEAD(5) MULTIPLY_ROWS_AHEAD(6)
+MULTIPLY_ROWS(1, 7) MULTIPLY_ROWS(1, 8)
+MULTIPLY_ROWS_AHEAD(4) MULTIPLY_ROWS_AHEAD(5) MULTIPLY_ROWS_AHEAD(6) MULTIPLY_ROWS_AHEAD(7)
+MULTIPLY_ROWS_AHEAD(8)
 #elif FRN_MR == 3
-MULTIPLY_ROWS_AHEAD(3)
+MULTIPLY_ROWS(1, 4) MULTIPLY_ROWS(1, 5) MULTIPLY_ROWS(1, 6)
+MULTIPLY_ROWS_AHEAD(3) MULTIPLY_ROWS_AHEAD(4) MULTIPLY_ROWS_AHEAD(5) MULTIPLY_ROWS_AHEAD(6)
 #else
 #error "multiply.h has micro-kernels for tiles of 3 and of 6 rows"
 #endif
-static multiply_fn *const multiply_tile[FRN_MR][FRN_SLOTS] = {
-    WIDTHS(1, 1), WIDTHS(1, 2), WIDTHS(1, 3),
+static multiply_fn *const multiply_tile[FRN_TALL][FRN_SLOTS] = {
+    WIDTHS(1, 1), WIDTHS(1, 2), WIDTHS(1, 3), WIDTHS(1, 4), WIDTHS(1, 5), WIDTHS(1, 6),
 #if FRN_MR == 6
-    WIDTHS(1, 4), WIDTHS(1, 5), WIDTHS(1, 6),
+    WIDTHS(1, 7), WIDTHS(1, 8),
 #endif
 };
 static multiply_fn *const multiply_pair[FRN_PAIR_ROWS][FRN_SLOTS] = {
@@ -176,11 +212,11 @@ static multiply_fn *const multiply_pair[FRN_PAIR_ROWS][FRN_SLOTS] = {
     WIDTHS(2, 2), WIDTHS(2, 3),
 #endif
 };
-static multiply_ahead_fn *const multiply_ahead[FRN_MR - FRN_AHEAD_ROWS + 1][FRN_SLOTS] = {
+static multiply_ahead_fn *const multiply_ahead[FRN_TALL - FRN_AHEAD_ROWS + 1][FRN_SLOTS] = {
 #if FRN_MR == 6
-    WIDTHS_AHEAD(4), WIDTHS_AHEAD(5), WIDTHS_AHEAD(6),
+    WIDTHS_AHEAD(4), WIDTHS_AHEAD(5), WIDTHS_AHEAD(6), WIDTHS_AHEAD(7), WIDTHS_AHEAD(8),
 #else
-    WIDTHS_AHEAD(3),
+    WIDTHS_AHEAD(3), WIDTHS_AHEAD(4), WIDTHS_AHEAD(5), WIDTHS_AHEAD(6),
 #endif
 };
 /* clang-format on */

@@ -24,8 +24,8 @@ typedef struct {
     pieces_fn *pieces; /* or NULL */
 } epilogue;
 
-/* Bytes of weights from which on they are asked for, and most of one panel that is. */
-enum { LEAST_ASKED = 3 << 18, MOST_ASKED = 1 << 18 };
+/* Bytes of weights from which on they are asked for. */
+enum { LEAST_ASKED = 3 << 18 };
 
 typedef struct {
     size_t begin, end;    /* rows, indices into a and init */
@@ -106,104 +106,136 @@ INLINE const real *weights_at(const frn_packed *w, size_t unit)
     return (const real *)w->data + w->k * w->slots * unit;
 }
 
-/* Runs of k: of longer ones a panel would leave L2 between two tiles of rows.  Partial sums are
- * stored and reloaded between runs, so the chain of each stays as it is. */
+/* Runs of k, of the inputs and of the state after them: of longer ones a panel would leave L2
+ * between two tiles of rows.  Partial sums are stored and reloaded between runs, so the chain of
+ * each stays as it is. */
 enum { INNER = 1024 };
 
-INLINE size_t runs_of(size_t k, size_t rows)
+INLINE size_t runs_of(size_t k, size_t tiles)
 {
-    return rows > FRN_MR && k > INNER ? parts(k, INNER) : 1;
+    return tiles > 1 && k > INNER ? parts(k, INNER) : 1;
 }
 
 /* Bytes of the partial sums between runs. */
 INLINE size_t partial_bytes(size_t k, size_t rows)
 {
-    return runs_of(k, rows) > 1 ? parts(rows, FRN_MR) * FRN_MR * TILE * sizeof(real) : 0;
+    return runs_of(k, parts(rows, FRN_MR)) > 1 ? rows * TILE * sizeof(real) : 0;
 }
 
-/* Weights [begin, begin + k) of a panel, and what comes after them: tiles of rows ask for that one
- * share after the other. */
+/* Part of a panel: one operand's weights in a run.  Tiles ask for the next part, which they all
+ * need, one share after the other. */
 typedef struct {
-    const real *panel;
-    int width; /* vectors of a step of k */
-    size_t begin, k;
+    const real *const *a;
+    const real *w;
+    int slot, width; /* first slot of the tile, and vectors of a step of k */
+    size_t begin, k; /* of the operand's rows */
     const char *next;
-    size_t lines, share; /* of a step of k: not asked for yet, and of one tile */
-} panel_run;
+    size_t lines; /* of a step of k, not asked for yet */
+} panel_part;
 
-/* Run `run` of `runs` of the panel at `unit`; `next` is the unit of the panel that follows. Weights
- * that stay in L2 need not be asked for, and a large panel would drive out the one in use. */
-static panel_run find_run(const frn_packed *w, size_t unit, int vectors, size_t units, size_t next,
-                          size_t run, size_t runs, size_t tiles)
+/* The parts of steps [begin, end) of k, counted over both operands; how many. */
+static int find_parts(const stage_call *s, size_t unit, int vectors, size_t begin, size_t end,
+                      panel_part *part)
 {
-    const int width = w->slots * vectors;
-    const size_t step = width * sizeof(V), begin = w->k * run / runs,
-                 k = w->k * (run + 1) / runs - begin;
-    panel_run r = {.panel = weights_at(w, unit) + begin * width * LANES, .width = width, .k = k};
-    r.begin = begin;
-    if (tiles < 2 || step * k > MOST_ASKED || (run + 1 == runs && next >= units) ||
-        w->k * w->slots * round_up(units) * sizeof(real) < LEAST_ASKED)
-        return r;
-    r.next = (const char *)(run + 1 < runs ? r.panel + k * width * LANES : weights_at(w, next));
-    r.lines = parts(step, LINE_BYTES);
-    r.share = parts(r.lines, tiles);
-    return r;
+    const size_t inputs = s->x ? s->w_x->k : 0;
+    int n = 0;
+    for (int of_state = 0; of_state < 2; of_state++) {
+        const frn_packed *w = of_state ? s->w : s->w_x;
+        const size_t from = of_state ? inputs : 0, to = of_state ? inputs + s->w->k : inputs;
+        if (begin >= to || end <= from) continue;
+        panel_part *p = &part[n++];
+        p->a = of_state ? s->a : s->x;
+        p->slot = of_state ? s->first : 0;
+        p->width = w->slots * vectors;
+        p->begin = begin > from ? begin - from : 0;
+        p->k = smaller(end, to) - from - p->begin;
+        p->w = weights_at(w, unit) + p->begin * p->width * LANES;
+        p->lines = 0;
+    }
+    return n;
 }
 
-/* tile += some rows times the run; pieces and a share of what follows are asked for meanwhile. */
-static void multiply_rows(real *tile, const real *const *a, size_t rows, panel_run *r,
+/* tile += some rows times the part; pieces, and this tile's share of what comes next, are asked for
+ * meanwhile. */
+static void multiply_part(real *tile, size_t row, size_t rows, panel_part *part, size_t tiles,
                           const char **piece, size_t pieces)
 {
-    const real *from[FRN_MR];
-    const size_t lines = smaller(r->lines, r->share);
-    for (size_t i = 0; i < rows; i++) from[i] = a[i] + r->begin;
+    const real *a[FRN_TALL];
+    const size_t share = parts(part->width * sizeof(V), LINE_BYTES * tiles),
+                 lines = smaller(part->lines, share);
+    for (size_t i = 0; i < rows; i++) a[i] = part->a[row + i] + part->begin;
     if (rows < FRN_AHEAD_ROWS || !(pieces || lines)) {
-        multiply_tile[rows - 1][r->width - 1](tile, from, 1, r->panel, r->k);
+        multiply_tile[rows - 1][part->width - 1](tile, a, 1, part->w, part->k);
         return;
     }
-    ahead_of_tile ahead = ask_for(piece, pieces, r->k, (const char *)r->panel);
+    ahead_of_tile ahead = ask_for(piece, pieces, part->k, (const char *)part->w);
     if (lines) {
-        ahead.panel = r->next;
+        ahead.panel = part->next;
         ahead.per_step = lines * LINE_BYTES;
         ahead.second = lines > 1 ? LINE_BYTES : 0;
-        r->next += lines * r->k * LINE_BYTES;
-        r->lines -= lines;
+        part->next += lines * part->k * LINE_BYTES;
+        part->lines -= lines;
     }
-    multiply_ahead[rows - FRN_AHEAD_ROWS][r->width - 1](tile, from, 1, r->panel, r->k, &ahead);
+    multiply_ahead[rows - FRN_AHEAD_ROWS][part->width - 1](tile, a, 1, part->w, part->k, &ahead);
+}
+
+/* The part asks for what follows: weights that stay in L2 need not be asked for, and one tile would
+ * do it too late. */
+INLINE void ask_after(panel_part *part, const panel_part *after)
+{
+    part->next = (const char *)after->w;
+    part->lines = parts(after->width * sizeof(V), LINE_BYTES);
 }
 
 /* One panel, all rows.  `next` is the unit where the panel that follows begins, or beyond the last.
  */
-static void run_panel(const stage_call *s, size_t unit, int vectors, size_t next,
-                      const real *const *a)
+static void run_panel(const stage_call *s, size_t unit, int vectors, size_t next)
 {
-    _Alignas(64) real here[FRN_MR * TILE];
+    _Alignas(64) real here[FRN_TALL * TILE];
     const char *piece[MOST_PIECES + 1];
-    const size_t units = smaller(s->units - unit, (size_t)vectors * LANES);
+    const size_t units = smaller(s->units - unit, (size_t)vectors * LANES),
+                 count = s->end - s->begin;
     /* tiles of even height: 20 rows are 5 5 5 5, not 6 6 6 2 */
-    const size_t count = s->end - s->begin;
-    const size_t tiles = parts(count, FRN_MR), low = count / tiles, high = count % tiles;
-    const size_t runs = a ? runs_of(s->w->k, count) : 1;
+    const size_t most = most_rows(count, s->w->slots * vectors, s->epilogue.pieces != NULL);
+    const size_t tiles = parts(count, most), low = count / tiles, high = count % tiles;
+    const size_t k = s->w->k + (s->x ? s->w_x->k : 0), runs = runs_of(k, tiles);
+    const int asks = tiles > 1 && k * s->slots * round_up(s->units) * sizeof(real) >= LEAST_ASKED;
     real *tile = here;
-    panel_run of_x = {.panel = NULL}, of_a = {.panel = NULL};
-    if (s->x) of_x = find_run(s->w_x, unit, vectors, s->units, next, 0, 1, tiles);
-    for (size_t run = 0; run < runs; run++) {
+    panel_part part[2], after[2];
+    int n = find_parts(s, unit, vectors, 0, k / runs, part), more = 0;
+    for (size_t run = 0; run < runs; run++, n = more) {
         const int final = run + 1 == runs;
-        if (a) of_a = find_run(s->w, unit, vectors, s->units, next, run, runs, tiles);
+        more = 0;
+        if (!final)
+            more = find_parts(s, unit, vectors, k * (run + 1) / runs, k * (run + 2) / runs, after);
+        else if (next < s->units)
+            more = find_parts(s, next, vectors, 0, k / runs, after);
+        for (int i = 0; asks && i < n && i < more; i++) ask_after(&part[i], &after[i]);
         for (size_t t = 0, row = s->begin, rows; t < tiles; t++, row += rows) {
+            size_t pieces = 0;
             rows = low + (t < high);
-            if (runs > 1) tile = (real *)s->scratch + t * FRN_MR * TILE;
+            if (runs > 1) tile = (real *)s->scratch + (row - s->begin) * TILE;
             if (run == 0) start_tile(s, row, rows, unit, vectors, tile);
-            if (a) {
-                size_t pieces = 0;
-                if (s->x && run == 0) multiply_rows(tile, s->x + row, rows, &of_x, piece, 0);
-                if (final && s->epilogue.pieces && rows >= FRN_AHEAD_ROWS)
-                    pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
-                multiply_rows(tile + s->first * vectors * LANES, a + row, rows, &of_a, piece,
-                              pieces);
-            }
+            if (final && s->epilogue.pieces)
+                pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
+            for (int i = 0; i < n; i++)
+                multiply_part(tile + part[i].slot * vectors * LANES, row, rows, &part[i], tiles,
+                              piece, i + 1 == n ? pieces : 0);
             if (final) s->epilogue.apply(s->context, row, rows, unit, units, vectors, tile);
         }
+        for (int i = 0; i < more; i++) part[i] = after[i];
+    }
+}
+
+/* One panel whose sums are what they start from. */
+static void pass_panel(const stage_call *s, size_t unit, int vectors)
+{
+    _Alignas(64) real tile[FRN_TALL * TILE];
+    const size_t units = smaller(s->units - unit, (size_t)vectors * LANES);
+    for (size_t row = s->begin, rows; row < s->end; row += rows) {
+        rows = smaller(s->end - row, FRN_TALL);
+        start_tile(s, row, rows, unit, vectors, tile);
+        s->epilogue.apply(s->context, row, rows, unit, units, vectors, tile);
     }
 }
 
@@ -213,7 +245,11 @@ static void run_panels(const stage_call *s, const panel_cut *cut, const real *co
     for (size_t i = first; i < last; i++) {
         const size_t panel = s->backwards ? first + last - 1 - i : i;
         const size_t next = !s->backwards ? panel + 1 : panel > first ? panel - 1 : last;
-        run_panel(s, panel_start(cut, panel), panel_vectors(cut, panel), panel_start(cut, next), a);
+        const size_t unit = panel_start(cut, panel);
+        if (a)
+            run_panel(s, unit, panel_vectors(cut, panel), panel_start(cut, next));
+        else
+            pass_panel(s, unit, panel_vectors(cut, panel));
     }
 }
 
@@ -230,7 +266,7 @@ static void multiply_few(size_t panels, real *tile, const real *const *a, size_t
 static void run_few(const stage_call *s, const panel_cut *cut, const real *const *a)
 {
     enum { GROUP = 16 };
-    _Alignas(64) real tile[GROUP][FRN_MR * TILE];
+    _Alignas(64) real tile[GROUP][FRN_TALL * TILE];
     size_t units[GROUP], grouped = 0;
     int vectors[GROUP];
     const size_t first = parts(s->unit, cut->width), rows = s->end - s->begin;

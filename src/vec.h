@@ -9,6 +9,7 @@
  *   real, V             an element, and LANES of them; + - * / work on V lane by lane
  *   M                   the answer of a comparison: one truth value per lane
  *   FRN_MR              rows of a product tile whose sums fit the registers, four vectors wide
+ *   FRN_TALL            the same, two vectors wide; FRN_TALL_OF_3: three vectors wide
  *   vload vstore        LANES elements at any address
  *   vload_n vstore_n    the first n lanes, 0 <= n <= LANES; nothing beyond p[n-1] is touched,
  *                       and the other lanes are loaded as zero
@@ -97,21 +98,29 @@
 /* Inlined without optimization too: how a wide V is passed to a function depends on the flags. */
 #define FRN_INLINE static inline __attribute__((always_inline, unused))
 
-/* FRN_MR: sums of FRN_MR rows by four vectors, four vectors of weights and one broadcast element
- * need 29 of 32 registers with six rows, and 15 of 16 with three, the weights then being read from
- * memory. */
+/* Sums of six rows by four vectors, four vectors of weights and one broadcast element need 29 of 32
+ * registers; of three rows, 15 of 16, the weights then being read from memory.  What bounds
+ * FRN_TALL with 32 registers is those that point to the rows. */
 #if defined(FRN_ISA_AVX512)
 #define FRN_VECTOR_BYTES 64
 #define FRN_MR           6
+#define FRN_TALL         8
+#define FRN_TALL_OF_3    8
 #elif defined(FRN_ISA_AVX2)
 #define FRN_VECTOR_BYTES 32
 #define FRN_MR           3
+#define FRN_TALL         6
+#define FRN_TALL_OF_3    4
 #elif defined(FRN_ISA_NEON)
 #define FRN_VECTOR_BYTES 16
 #define FRN_MR           6
+#define FRN_TALL         8
+#define FRN_TALL_OF_3    8
 #else
 #define FRN_VECTOR_BYTES 16
 #define FRN_MR           3
+#define FRN_TALL         6
+#define FRN_TALL_OF_3    4
 #endif
 
 /* frn_bits: the bits of a V; unsigned, as only there a shift into the sign is defined. */

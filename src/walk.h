@@ -108,7 +108,7 @@ static size_t walk_bytes(const frn_pass *p, size_t rows)
     const size_t block = rows > BLOCK_ROWS ? rows : BLOCK_ROWS;
     size_t bytes = STEP_ARRAYS * (rows * sizeof(void *) + 64) + 2 * (block * sizeof(void *) + 64);
     bytes += block * p->lead * sizeof(real) + 64;
-    bytes += partial_bytes(p->inputs > p->lead ? p->inputs : p->lead, block) + 64;
+    bytes += partial_bytes(p->inputs + round_up(p->width) + p->lead, block) + 64;
     if (p->blas) {
         const size_t widest = p->lead + p->inputs + round_up(p->width);
         bytes += stage_bytes(block, info->slots, p->units > p->width ? p->units : p->width, widest);
