@@ -10,8 +10,9 @@
 
 #include "walk.h"
 
-/* Rows of a step that are enough to read the weights of its inputs too. */
-enum { FEW_ROWS = FRN_MR == 6 ? 8 : 16 };
+/* Rows of a step that are enough to read the weights of its inputs too; bytes of weights from which
+ * on they come from memory, unless the cache that all processors share holds half of them. */
+enum { FEW_ROWS = FRN_MR == 6 ? 8 : 16, FAR = 1 << 24 };
 
 /* Vectors of the widest panel among the weights that a unit's sums come from: where a share begins,
  * a panel of each begins. */
@@ -95,11 +96,13 @@ static void first_operands(const frn_pass *p, size_t first, size_t m)
 }
 
 /* Whether a step of m rows multiplies its inputs itself, which saves storing and loading sums:
- * there are rows enough to read those weights each step, or it is the only step.  Where y is x, the
- * inputs of a step must have been read before its outputs are written. */
+ * there are rows enough to read those weights each step, or it is the only step, or a block has no
+ * more.  Where y is x, the inputs of a step must have been read before its outputs are written. */
 static int takes_inputs(const frn_pass *p, const frn_part *part, size_t m)
 {
-    const int pays = part->to - part->from == 1 || m >= FEW_ROWS;
+    const size_t bytes = (p->w_x.k + p->w_h[0].k) * p->lead * sizeof(real);
+    const int pays =
+        part->to - part->from == 1 || m >= BLOCK_ROWS || (m >= FEW_ROWS && bytes < FAR);
     return pays && p->w_x.vectors == p->w_h[0].vectors && !p->blas && !p->table && p->w_x.k &&
            p->x.start[part->first] != p->y.start[part->first];
 }
