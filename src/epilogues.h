@@ -55,34 +55,30 @@ INLINE void finish(const int slots, const int flags, const step_rows *x, size_t 
             vstore(x->z[i] + (x->first + s) * x->stride + at, u->s[s]);
 }
 
-/* `output` is the formula's second part, or NULL: for FRN_MR rows it is done after the first. */
+/* `output` is the formula's second part, or NULL: done for all rows of the tile after the first. */
 INLINE void forward_body(const int slots, const int flags, forward_formula *const formula,
                          forward_formula *const output, const step_rows *x, size_t row, size_t rows,
                          size_t unit, size_t units, int vectors, const real *tile)
 {
-    forward_unit waiting[FRN_MR];
-    for (size_t end = row + rows, high; row < end; row += high, tile += high * TILE) {
-        high = smaller(end - row, FRN_MR);
-        for (int v = 0; v < vectors; v++) {
-            const size_t at = unit + (size_t)v * LANES, n = units - (size_t)v * LANES;
-            for (size_t r = 0, i = row; r < high; r++, i++) {
-                const real *sums = tile + r * TILE + v * LANES;
-                forward_unit u;
-                UNROLL for (int s = 0; s < slots; s++) u.s[s] = vload(sums + s * vectors * LANES);
-                if (flags & H_PREV) u.h_prev = load_units(x->h_prev[i] + at, n);
-                if (flags & CELL) u.c_prev = load_units(x->c_prev[i] + at, n);
-                if (flags & GATE) u.gate = vload(x->z[i] + x->gate * x->stride + at);
-                formula(&u);
-                if (output)
-                    waiting[r] = u;
-                else
-                    finish(slots, flags, x, i, at, n, &u);
-            }
+    forward_unit waiting[FRN_TALL];
+    for (int v = 0; v < vectors; v++, tile += LANES) {
+        const size_t at = unit + (size_t)v * LANES, n = units - (size_t)v * LANES;
+        for (size_t r = 0, i = row; r < rows; r++, i++) {
+            forward_unit u;
+            UNROLL for (int s = 0; s < slots; s++) u.s[s] =
+                vload(tile + r * TILE + s * vectors * LANES);
+            if (flags & H_PREV) u.h_prev = load_units(x->h_prev[i] + at, n);
+            if (flags & CELL) u.c_prev = load_units(x->c_prev[i] + at, n);
+            if (flags & GATE) u.gate = vload(x->z[i] + x->gate * x->stride + at);
+            formula(&u);
             if (output)
-                for (size_t r = 0; r < high; r++) {
-                    output(&waiting[r]);
-                    finish(slots, flags, x, row + r, at, n, &waiting[r]);
-                }
+                waiting[r] = u;
+            else
+                finish(slots, flags, x, i, at, n, &u);
+        }
+        for (size_t r = 0; output && r < rows; r++) {
+            output(&waiting[r]);
+            finish(slots, flags, x, row + r, at, n, &waiting[r]);
         }
     }
 }

@@ -10,9 +10,10 @@
 
 #include "walk.h"
 
-/* Rows of a step that are enough to read the weights of its inputs too; bytes of weights from which
- * on they come from memory, unless the cache that all processors share holds half of them. */
-enum { FEW_ROWS = FRN_MR == 6 ? 8 : 16, FAR = 1 << 24 };
+/* Rows of a step that are enough to read the weights of its inputs too: eight, if those weights and
+ * the state's are not larger than PER_ROW bytes for each row, and FAR.  Beyond FAR they come from
+ * memory, unless the cache that all processors share holds half of them. */
+enum { FEW_ROWS = FRN_MR == 6 ? 8 : 16, PER_ROW = 1 << 20, FAR = 1 << 24 };
 
 /* Vectors of the widest panel among the weights that a unit's sums come from: where a share begins,
  * a panel of each begins. */
@@ -101,8 +102,8 @@ static void first_operands(const frn_pass *p, size_t first, size_t m)
 static int takes_inputs(const frn_pass *p, const frn_part *part, size_t m)
 {
     const size_t bytes = (p->w_x.k + p->w_h[0].k) * p->lead * sizeof(real);
-    const int pays =
-        part->to - part->from == 1 || m >= BLOCK_ROWS || (m >= FEW_ROWS && bytes < FAR);
+    const int pays = part->to - part->from == 1 || m >= BLOCK_ROWS ||
+                     (m >= FEW_ROWS && bytes <= smaller(m * PER_ROW, FAR));
     return pays && p->w_x.vectors == p->w_h[0].vectors && !p->blas && !p->table && p->w_x.k &&
            p->x.start[part->first] != p->y.start[part->first];
 }
