@@ -122,20 +122,26 @@ INLINE void multiply_pass(const int panels, const int rows, const int first, con
         }
         UNROLL for (int p = 0; p < panels; p++)
         {
-            V weight[FRN_SLOTS];
+            /* The fewer of the two wait in registers, and the others come one at a time: what fits
+             * in 16 and in 32. */
+            V x[FRN_TALL], weight[FRN_SLOTS];
+            if (rows < pass) UNROLL for (int r = 0; r < rows; r++) x[r] = vset1(row[r][at]);
             UNROLL for (int v = 0; v < pass; v++)
             {
                 const real *from = w + p * apart + v * LANES;
                 weight[v] = vload(from);
                 if (asks && v * sizeof(V) % LINE_BYTES == 0)
                     __builtin_prefetch(from + PREFETCH * width * LANES);
+                if (rows < pass)
+                    UNROLL for (int r = 0; r < rows; r++) sum[p][r][v] =
+                        vfma(x[r], weight[v], sum[p][r][v]);
             }
-            UNROLL for (int r = 0; r < rows; r++)
-            {
-                const V x = vset1(row[r][at]);
-                UNROLL for (int v = 0; v < pass; v++) sum[p][r][v] =
-                    vfma(x, weight[v], sum[p][r][v]);
-            }
+            if (rows >= pass) UNROLL for (int r = 0; r < rows; r++)
+                {
+                    x[r] = vset1(row[r][at]);
+                    UNROLL for (int v = 0; v < pass; v++) sum[p][r][v] =
+                        vfma(x[r], weight[v], sum[p][r][v]);
+                }
         }
         at += tall ? 1 : (ptrdiff_t)step;
         w += width * LANES;
