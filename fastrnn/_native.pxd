@@ -1,7 +1,7 @@
 # What the other compiled modules take from the native base.
 from libc.stdint cimport int64_t, uint64_t
 
-from fastrnn._kernels cimport frn_barrier, frn_kernels
+from fastrnn._kernels cimport frn_barrier, frn_cell, frn_kernels
 
 # A task of a region: fn(ctx, index, worker), worker < n_threads.
 ctypedef void (*task_fn)(void *ctx, size_t index, int worker) noexcept nogil
@@ -38,7 +38,7 @@ cdef bint calm() noexcept nogil
 # Whether threads that share `n` sequences and weights of so many bytes share the units rather than the
 # sequences. They do where a thread's own sequences are too few to use a weight more than once or twice
 # from L1, and where the weights do not stay in the cache that the cores have in common.
-cdef bint by_units(size_t n, size_t nbytes, size_t share, const frn_kernels *table) noexcept nogil
+cdef bint by_units(size_t n, size_t nbytes, size_t share, const frn_kernels *table, frn_cell cell) noexcept nogil
 
 # Operations of products that make a region, for each thread.
 cdef double region_operations() noexcept nogil

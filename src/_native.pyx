@@ -281,15 +281,16 @@ SPLITS = ("rows", "units")
 cdef int forced_split = -1  # index in SPLITS, or -1: as suits the size
 
 
-cdef bint by_units(size_t n, size_t nbytes, size_t share, const frn_kernels *table) noexcept nogil:
+cdef bint by_units(size_t n, size_t nbytes, size_t share, const frn_kernels *table, frn_cell cell) noexcept nogil:
     if share < 2:
         return False
     if forced_split >= 0:
         return forced_split
     if nbytes < MEETING_BYTES:
         return False
-    # One tile of all rows reads the weights once; of several threads each half of them.
-    return n <= max(<size_t>table.tall_rows, share * (table.tile_rows + 1) // 2) or nbytes > SHARED_CACHE_BYTES
+    # One tile of all rows reads the weights once, each member its share; but after each stage they meet.
+    cdef size_t one_tile = table.tall_rows if table.cells[<int>cell].stages == 1 else table.tile_rows
+    return n <= max(one_tile, share * (table.tile_rows + 1) // 2) or nbytes > SHARED_CACHE_BYTES
 
 
 def force_split(name):

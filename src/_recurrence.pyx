@@ -177,7 +177,7 @@ cdef int run(list walks, bint backward) except -1:
     cdef int workers, n_threads = threads_for(operations * walk.total, walk.p.blas)
     cdef size_t i, step, steps = walk.p.steps
     cdef bint together, units = walk.p.blas == NULL and by_units(
-        walk.p.n, recurrent_bytes(walk), n_threads // len(walks), walk.kernels
+        walk.p.n, recurrent_bytes(walk), n_threads // len(walks), walk.kernels, walk.p.cell
     )
     cdef Region region
     cdef FreeList memory = walk.weights.memory

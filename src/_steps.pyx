@@ -179,7 +179,10 @@ cdef class Steps:
     cdef void run_threads(self, int n_threads) noexcept nogil:
         cdef Run *run = &self.run
         # A step is a region of its own.
-        if run.passes.blas == NULL and by_units(run.n, self.nbytes // MEETINGS, n_threads, run.kernels) and calm():
+        cdef bint units = run.passes.blas == NULL and by_units(
+            run.n, self.nbytes // MEETINGS, n_threads, run.kernels, run.passes.cell
+        )
+        if units and calm():
             team(run_units, run, &run.barrier, 1, n_threads, self.operations)
             return
         run.per_task = max(<size_t>1, (run.n + n_threads - 1) // n_threads)
