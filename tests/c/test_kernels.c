@@ -177,6 +177,10 @@ static void check_cell(frn_cell cell, size_t round)
     if (chance(10)) { /* more rows than the input's product takes at once */
         s.T = chance(50) ? 20 : 1 + below(3);
         s.N = s.T == 20 ? 1 + below(14) : 90 + below(20);
+    } else if (chance(10)) { /* runs of k that end among the inputs, between them and the state */
+        s.T = 1 + below(2);
+        s.N = 16 + below(6);
+        s.D = chance(50) ? 1020 : 1000 + below(1300);
     }
     describe(
         "%s %zu: N %zu, T %zu, D %zu, H %zu, P %zu, mask %d, reverse %d, bias %d, blas %d, dy %d, "
