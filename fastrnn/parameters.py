@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import _elementwise
 from fastrnn._memory import FreeList, empty
 from fastrnn.checks import (
     Array,
@@ -87,7 +88,7 @@ class Layer(Savable):
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
         for grad in self.grads.values():
-            grad.fill(0)
+            _elementwise.clear(grad.reshape(-1))  # a view: in C order
 
     @property
     def num_parameters(self) -> int:

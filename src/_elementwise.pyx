@@ -6,6 +6,7 @@ of one and of two dimensions are taken for the same: one after the other in C or
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
 
 from fastrnn._kernels cimport frn_cross_entropy, frn_drop, frn_kernels, frn_layer_norm, frn_rule, frn_table, frn_update
 from fastrnn._native cimport check_signals, kernels, num_threads, parallel
@@ -227,6 +228,18 @@ def add_scaled(y, x, double factor=1.0):
     cdef Scaled s = Scaled(kernels(m.itemsize), m.data, other.data, factor)
     same(m, other, "x")
     run(<void *>scale_kernel, &s, m.rows * m.columns, 1)
+
+
+cdef void clear_kernel(const void *what, size_t first, size_t last) noexcept nogil:
+    cdef const Scaled *s = <const Scaled *>what
+    memset(s.y + first * s.kernels.itemsize, 0, (last - first) * s.kernels.itemsize)
+
+
+def clear(y):
+    """y = 0."""
+    cdef Matrix m = flat(y, "y", True)
+    cdef Scaled s = Scaled(kernels(m.itemsize), m.data, NULL, 0)
+    run(<void *>clear_kernel, &s, m.rows * m.columns, 1)
 
 
 def drop(x, const uint64_t[::1] keys, uint64_t threshold, double scale, out):

@@ -171,15 +171,17 @@ static void update(const frn_update *u, size_t first, size_t last)
 
 /* ---- whole arrays ---- */
 
-/* Of squares, in double: eight sums side by side, then one after the other. */
+/* Of squares, in double: 32 sums side by side, as many as keep up with memory, then one after the
+ * other. */
 static double sum_of_squares(size_t n, const void *x)
 {
+    enum { SUMS = 32 };
     const real *a = x;
-    double sums[8] = {0}, total = 0;
+    double sums[SUMS] = {0}, total = 0;
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) sums[j] += (double)a[i + j] * (double)a[i + j];
-    for (int j = 0; j < 8; j++) total += sums[j];
+    for (; i + SUMS <= n; i += SUMS)
+        for (int j = 0; j < SUMS; j++) sums[j] += (double)a[i + j] * (double)a[i + j];
+    for (int j = 0; j < SUMS; j++) total += sums[j];
     for (; i < n; i++) total += (double)a[i] * (double)a[i];
     return total;
 }

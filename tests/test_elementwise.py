@@ -227,6 +227,8 @@ def test_large_arrays_take_several_regions(threads, rng):
     elementwise.scale(y, 3.0)
     np.testing.assert_array_equal(y, x * np.float32(3))
     assert elementwise.sum_of_squares(x) == pytest.approx(float(np.vdot(x, x)), rel=1e-4)
+    _elementwise.clear(y[1:-1])
+    np.testing.assert_array_equal(np.flatnonzero(y), [0, y.size - 1])
 
 
 def test_other_layouts_go_the_way_of_arrays():
