@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.adapters import Candidate, load
+from bench.bounds import FORMULAS, Need, cell_operations
 from bench.common import interleave
 from bench.rows import BLAS, REPORTED, check, make_row, set_threads, with_blas
 from bench.targets import OURS, Row
@@ -67,6 +68,18 @@ def training(model: Model, inputs: np.ndarray, targets: np.ndarray) -> Candidate
     )
 
 
+def need(symbols: int, distinct: int, N: int, T: int, H: int, L: int) -> Need:
+    """What a step has to do at least, `distinct` of all symbols being among its inputs.
+
+    The state is carried on, but no gradient reaches it. Once the norm of all gradients is known,
+    they and the weights, of the embedding the rows in use, are read for the update.
+    """
+    layers = 4 * H * H * (L * N * (3 * T - 1) + 3 * ((L - 1) * N * T + distinct))
+    formulas = N * T * (L * H * cell_operations("lstm") + 2 * symbols * FORMULAS["float32"]["exp"])
+    parameters = 2 * L * 4 * H * H + symbols * H + distinct * H
+    return Need(2.0 * (layers + 3 * N * T * H * symbols) + formulas, after=2 * 4 * parameters)
+
+
 def compare(
     work: str, symbols: int, cases: Sequence[dict[str, int]], chosen: argparse.Namespace
 ) -> Iterator[Row]:
@@ -94,4 +107,5 @@ def compare(
             # Each layer has two matrices (4H, H); the first takes the vector of a symbol once.
             distinct = len(np.unique(inputs))
             forward = 2.0 * 4 * H * H * ((2 * L - 1) * N * T + distinct) + 2.0 * N * T * H * symbols
-            yield make_row(work, "lstm", case, threads, times, 3 * forward)
+            least = need(symbols, distinct, **case)
+            yield make_row(work, "lstm", case, threads, times, 3 * forward, need=least)

@@ -13,6 +13,7 @@ import numpy as np
 
 import fastrnn
 from bench.adapters import Adapter, Candidate, Layer, load
+from bench.bounds import Need, cell_operations
 from bench.common import interleave
 from bench.rows import REPORTED, check, forced_isa, make_row, options, set_threads
 from bench.targets import Row
@@ -62,10 +63,26 @@ class Case:
         widths = self.D + self.H + (self.L - 1) * (self.dirs * self.H + self.H)
         return 2.0 * GATES[self.cell] * self.H * widths * self.dirs * self.N * self.T
 
-    @property
-    def recurrent_bytes(self) -> int:
-        """Bytes of the float32 weights by which a step multiplies one state."""
-        return 4 * GATES[self.cell] * self.H * self.H
+    def need(self, passes: int, dtype: str = "float32") -> Need:
+        """What the machine has to do at least; `passes` as in `compare`.
+
+        A sequence's first state is zero, so that nothing is multiplied by it, forward or backward;
+        a step of a stream has one. A step needs all weights of the state, one direction after the
+        other; those of the inputs are read once for all steps.
+        """
+        size = np.dtype(dtype).itemsize
+        widths = self.D + (self.L - 1) * self.dirs * self.H
+        steps = max(self.T - 1, 1)
+        sums = GATES[self.cell] * self.H * self.dirs
+        multiplied = sums * self.N * (self.T * widths + steps * self.L * self.H)
+        units = self.N * self.T * self.L * self.dirs * self.H
+        state, inputs = size * GATES[self.cell] * self.H * self.H, size * sums * widths
+        walks = 1 if passes == 1 else 2
+        return Need(
+            2.0 * passes * multiplied + units * cell_operations(self.cell, dtype),
+            weights=state if self.T > 1 else state + inputs,
+            reads=walks * (steps * self.L * self.dirs * state + inputs),
+        )
 
     @property
     def shape(self) -> dict[str, int]:
@@ -174,6 +191,7 @@ def compare(
                 times,
                 passes * case.operations,
                 chosen.dtype,
+                case.need(passes, chosen.dtype),
             )
 
 

@@ -17,11 +17,16 @@ from bench.targets import (
     judge_means,
 )
 
-HEADS = ["work", "rows", "threads", "measure", "target", "worst or mean", "met", "verdict"]
+HEADS = ["work", "rows", "threads", "measure", "target", "worst or mean", "at the bound", "met"]
+HEADS += ["verdict"]
 
 
 def summary(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A Markdown table with a line for each target and number of threads, misses called MISS."""
+    """A Markdown table with a line for each target and number of threads, misses called MISS.
+
+    "at the bound" is the worst or the mean if every row took as long as the machine needs; a miss
+    that would be one even there is called beyond.
+    """
     return table(HEADS, _targets(results.rows_of(runs)))
 
 
@@ -49,6 +54,13 @@ def _targets(rows: Sequence[Row]) -> Iterator[list[str]]:
 
 def _line(shown: Verdict, all_of: Sequence[Verdict], count: int) -> list[str]:
     target, met = shown.target, sum(verdict.met for verdict in all_of)
+    beyond = sum(verdict.beyond for verdict in all_of)
+    missed = len(all_of) - met
+    words = "met" if not missed else "beyond" if beyond == missed else "MISS"
+    if 0 < beyond < missed:
+        words = f"MISS, {beyond} beyond"
+    bounds = [verdict for verdict in all_of if verdict.at_bound is not None]
+    least = (max if target.most else min)(bounds, key=lambda v: v.at_bound or 0, default=shown)
     sign = "<=" if target.most else ">="
     return [
         target.work,
@@ -57,8 +69,9 @@ def _line(shown: Verdict, all_of: Sequence[Verdict], count: int) -> list[str]:
         target.measure,
         f"{sign} {shown.limit:.3g}",
         shown.shown,
+        least.shown_at_bound,
         f"{met}/{len(all_of)}",
-        "met" if met == len(all_of) else "MISS",
+        words,
     ]
 
 

@@ -20,6 +20,7 @@ import threadpoolctl
 
 import fastrnn
 from bench.adapters import Candidate
+from bench.bounds import Need
 from bench.common import Times, environment, machine
 from bench.limits import fma_peak, read_bandwidth
 from bench.table import cells, heads, print_table
@@ -61,26 +62,17 @@ def peak(threads: int, dtype: str) -> float:
 
 @functools.cache
 def bandwidth(threads: int, size: int) -> float:
-    """Bytes per second that threads read together of `size` bytes that they share out."""
-    return max(read_bandwidth(threads, size // threads, seconds=0.05) for _ in range(3))
+    """Bytes per second that threads read together of `size` bytes that they share out, at most.
 
-
-def share_of_bound(row: Row, operations: float, weights: int, passes: int) -> float:
-    """How much of a row's time the machine needs at least: for products, or to read weights.
-
-    Parameters
-    ----------
-    row : Row
-    operations : float
-        Of one call.
-    weights : int
-        Bytes that all threads together read again and again.
-    passes : int
-        How often.
+    The most of several measurements in memory of their own, since a second cache is faster for some
+    addresses than for others; also of more bytes, since fewer cannot take longer.
     """
-    products = operations / peak(row.threads, row.dtype)
-    reads = weights * passes / bandwidth(row.threads, weights)
-    return max(products, reads) / row.times[OURS]
+    return max(
+        read_bandwidth(threads, factor * size // threads, seconds=0.02, turn=turn)
+        for factor in (1, 2, 4)
+        for turn in (False, True)
+        for _ in range(4)
+    )
 
 
 def make_row(
@@ -91,8 +83,9 @@ def make_row(
     times: Mapping[str, Times],
     operations: float | None = None,
     dtype: str = "float32",
+    need: Need | None = None,
 ) -> Row:
-    """A row of the usual kind: each candidate against fastrnn, and the share of peak.
+    """A row of the usual kind: each candidate against fastrnn, and the shares of peak and bound.
 
     Parameters
     ----------
@@ -102,6 +95,8 @@ def make_row(
         What `interleave` gave.
     operations : float, optional
         Of one call.
+    need : Need, optional
+        What the machine has to do at least; only with operations.
     """
     ours = times[OURS]
     measures = {name: ours.ratio(other) for name, other in times.items() if name != OURS}
@@ -113,7 +108,11 @@ def make_row(
     if peers:
         measures["best"] = min(peers)
     if operations is not None:
-        measures["peak"] = operations / ours.median / peak(threads, dtype)
+        rate = peak(threads, dtype)
+        measures["peak"] = operations / ours.median / rate
+        if need is not None:
+            least = need.seconds(rate, functools.partial(bandwidth, threads))
+            measures["bound"] = least / ours.median
     medians = {name: found.median for name, found in times.items()}
     return Row(work, cell, dict(shape), threads, medians, measures, dtype, forced_isa())
 

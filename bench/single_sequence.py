@@ -14,7 +14,7 @@ clean_process()
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
 from bench.layers import Case, cases, compare, inference, layer_options, peers  # noqa: E402
-from bench.rows import BLAS, share_of_bound, show, with_blas  # noqa: E402
+from bench.rows import BLAS, show, with_blas  # noqa: E402
 from bench.targets import OURS, Row  # noqa: E402
 
 SHAPES = [(100, 40, 128), (100, 128, 256), (50, 512, 512), (25, 1024, 1024)]
@@ -31,17 +31,10 @@ def candidates(case: Case, adapters: Mapping[str, Adapter]) -> dict[str, Candida
 
 
 def rows() -> Iterator[Row]:
-    """The usual ones, with the numbers of layers and directions, and the share of the bound."""
+    """The usual ones, with the numbers of layers and directions."""
     for case in which:
         for row in compare("single_sequence", chosen, adapters, candidates, 1, [case]):
             row.shape.update(L=case.L, dirs=case.dirs)
-            both = min(case.dirs, row.threads)  # directions that are walked at a time
-            row.measures["bound"] = share_of_bound(
-                row,
-                case.operations,
-                both * case.recurrent_bytes,
-                case.T * case.L * case.dirs // both,
-            )
             yield row
 
 

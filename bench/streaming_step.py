@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 
 from bench.adapters import Adapter, Candidate  # noqa: E402
 from bench.layers import Case, compare, layer_options, peers  # noqa: E402
-from bench.rows import share_of_bound, show  # noqa: E402
+from bench.rows import show  # noqa: E402
 from bench.targets import OURS, Row  # noqa: E402
 
 UNITS = [64, 256, 512, 1024]
@@ -38,13 +38,10 @@ def candidates(case: Case, adapters: Mapping[str, Adapter]) -> dict[str, Candida
 
 
 def rows() -> Iterator[Row]:
-    """The usual ones, with microseconds and the share of the bound."""
+    """The usual ones, with microseconds."""
     which = [Case(cell, 1, 1, H, H) for cell in chosen.cells for H in chosen.units]
     for row in compare("streaming_step", chosen, adapters, candidates, 1, which, calls=3):
         row.measures["µs"] = row.times[OURS] * 1e6
-        case = Case(row.cell, **row.shape)
-        # The input's weights are as large as the state's, and every step reads both.
-        row.measures["bound"] = share_of_bound(row, case.operations, 2 * case.recurrent_bytes, 1)
         yield row
 
 

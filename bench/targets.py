@@ -75,7 +75,8 @@ class Row:
         Median seconds of each candidate.
     measures : dict of str to float
         Ratios by the peer's name, "best", "peak" (share of the fused multiply-adds that the machine
-        does at most), and what a script has of its own.
+        does at most), "bound" (share of our time that it needs at least), and what a script has of
+        its own.
     dtype, isa : str
     """
 
@@ -92,6 +93,17 @@ class Row:
         """A value that targets name."""
         return self.shape[name] if name in self.shape else getattr(self, name, None)
 
+    def at_bound(self, target: Target) -> float | None:
+        """What a target's measure would be if fastrnn took no more than the machine needs.
+
+        None where that is not known: a row that took less shows that a limit was measured too low.
+        """
+        share = self.measures.get("bound")
+        if share is None or share > 1:
+            return None
+        measured = self.measures[target.measure]
+        return measured * share if target.most else measured / share
+
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
         """A row from what JSON kept of it."""
@@ -106,6 +118,7 @@ class Verdict:
     threads: int
     measured: float
     limit: float
+    at_bound: float | None = None
 
     @property
     def met(self) -> bool:
@@ -114,23 +127,41 @@ class Verdict:
             return self.measured <= self.limit
         return self.measured >= self.limit
 
+    @property
+    def beyond(self) -> bool:
+        """Whether the target is missed and would be at the machine's limit; NaN shows nothing."""
+        if self.met or self.at_bound is None:
+            return False
+        return self.at_bound > self.limit if self.target.most else self.at_bound < self.limit
+
     def __str__(self) -> str:
         name = self.target.measure + (" in the mean" if self.target.mean else "")
         sign = "<=" if self.target.most else ">="
         text = f"{name} {self.shown} {sign} {self.limit:.3g}"
+        if self.beyond:
+            return f"beyond {text}"
         return text if self.met else f"MISS {text}"
 
     @property
     def shown(self) -> str:
-        """What was measured, with a third digit where two would look like the bound."""
-        near = abs(self.measured - self.limit) < 0.005
-        return f"{self.measured:.3f}" if near else f"{self.measured:.2f}"
+        """What was measured."""
+        return self._digits(self.measured)
+
+    @property
+    def shown_at_bound(self) -> str:
+        """What would be measured at the bound."""
+        return "-" if self.at_bound is None else self._digits(self.at_bound)
+
+    def _digits(self, value: float) -> str:
+        """Two digits, and a third where two would look like the limit."""
+        near = abs(value - self.limit) < 0.005
+        return f"{value:.3f}" if near else f"{value:.2f}"
 
 
 def judge(row: Row, targets: Iterable[Target] | None = None) -> list[Verdict]:
     """The verdicts on one row."""
     return [
-        Verdict(target, row.threads, row.measures[target.measure], limit)
+        Verdict(target, row.threads, row.measures[target.measure], limit, row.at_bound(target))
         for target in (TARGETS if targets is None else targets)
         if not target.mean and target.fits(row)
         if (limit := target.limit(row.threads)) is not None
@@ -144,10 +175,13 @@ def judge_means(
     for target in TARGETS if targets is None else targets:
         fitting = [row for row in rows if target.mean and target.fits(row)]
         for threads in sorted({row.threads for row in fitting}):
-            values = [row.measures[target.measure] for row in fitting if row.threads == threads]
+            these = [row for row in fitting if row.threads == threads]
+            values = [row.measures[target.measure] for row in these]
+            bounds = [bound for row in these if (bound := row.at_bound(target)) is not None]
+            at_bound = geometric_mean(bounds) if len(bounds) == len(these) else None
             limit = target.limit(threads)
             assert limit is not None  # else the target would not have fitted
-            yield Verdict(target, threads, geometric_mean(values), limit), len(values)
+            yield Verdict(target, threads, geometric_mean(values), limit, at_bound), len(values)
 
 
 def judge_isas(rows: Sequence[Row]) -> Iterator[tuple[Verdict, int]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # what is installed stays before it
 
-from bench import chart, common, limits, publish, report, results, run, table  # noqa: E402
+from bench import bounds, chart, common, limits, publish, report, results, run, table  # noqa: E402
 from bench.targets import (  # noqa: E402
     TARGETS,
     Row,
@@ -27,6 +29,7 @@ from bench.targets import (  # noqa: E402
     judge_isas,
     judge_means,
 )
+from fastrnn._native import isas  # noqa: E402
 
 
 def row(measures: dict[str, float], **own: Any) -> Row:
@@ -93,6 +96,97 @@ def test_means() -> None:
     assert list(judge_means([], [target])) == []
 
 
+def test_a_miss_that_the_machine_forbids_is_called_beyond() -> None:
+    at_least, at_most = Target("training", "torch", 1.5), Target("training", "time", 2.0, most=True)
+    for share, beyond in [(0.9, True), (0.6, False), (1.1, False), (math.nan, False)]:
+        (found,) = judge(row({"torch": 1.2, "bound": share}), [at_least])
+        assert (found.met, found.beyond) == (False, beyond), share
+    (found,) = judge(row({"torch": 1.2, "bound": 0.9}), [at_least])
+    assert found.at_bound == pytest.approx(4 / 3)
+    assert (str(found), found.shown_at_bound) == ("beyond torch 1.20 >= 1.5", "1.33")
+    assert judge(row({"torch": 1.2}), [at_least])[0].shown_at_bound == "-"
+    assert not judge(row({"torch": 1.6, "bound": 0.9}), [at_least])[0].beyond
+    assert judge(row({"time": 2.5, "bound": 0.9}), [at_most])[0].beyond
+    assert not judge(row({"time": 2.5, "bound": 0.7}), [at_most])[0].beyond
+
+
+def test_means_at_the_bound() -> None:
+    target = Target("training", "torch", 4.0, mean=True)
+    rows = [row({"torch": 2.0, "bound": 0.5}), row({"torch": 2.0, "bound": 1.0})]
+    ((verdict, _),) = judge_means(rows, [target])
+    assert verdict.at_bound == pytest.approx(8**0.5)
+    assert verdict.beyond
+    ((verdict, _),) = judge_means([*rows, row({"torch": 2.0})], [target])
+    assert (verdict.at_bound, verdict.beyond) == (None, False)
+
+
+def test_the_least_time_of_counted_work() -> None:
+    def bandwidth(size: int) -> float:
+        return {100: 10.0, 40: 4.0}[size]
+
+    assert bounds.Need(60.0).seconds(20.0, bandwidth) == 3
+    assert bounds.Need(60.0, weights=100, reads=20.0).seconds(20.0, bandwidth) == 3
+    assert bounds.Need(60.0, weights=100, reads=50.0).seconds(20.0, bandwidth) == 5
+    assert bounds.Need(60.0, weights=100, reads=50.0, after=40).seconds(20.0, bandwidth) == 15
+    assert math.isnan(bounds.Need(60.0, 100, 50.0).seconds(math.nan, bandwidth))
+
+
+def test_what_a_layer_needs_at_least() -> None:
+    from bench.layers import Case
+
+    gru = Case("gru", N=2, T=5, D=3, H=4)
+    formulas = 2 * (2 * 11 + 10 + 2) * 2 * 5 * 4  # units of all steps
+    products = 2 * 3 * 4 * 2 * (5 * 3 + 4 * 4)  # nothing is multiplied by the first state
+    state, inputs = 4 * 3 * 4 * 4, 4 * 3 * 4 * 3
+    assert gru.need(1) == bounds.Need(products + formulas, state, 4 * state + inputs)
+    assert gru.need(3) == bounds.Need(3 * products + formulas, state, 2 * (4 * state + inputs))
+    twice = gru.need(1, "float64")
+    assert (twice.weights, twice.reads) == (2 * state, 2 * (4 * state + inputs))
+    assert twice.operations == products + 2 * (2 * 16 + 15 + 2) * 2 * 5 * 4
+    # A step of a stream is multiplied by the state it finds, and reads all weights every time.
+    step = Case("gru", N=1, T=1, D=3, H=4).need(1)
+    assert (step.weights, step.reads) == (state + inputs, state + inputs)
+    assert step.operations == Case("gru", 1, 1, 3, 4).operations + 2 * 34 * 4
+    deep = Case("lstm", N=1, T=2, D=3, H=4, L=2, dirs=2).need(1)
+    assert deep.reads == 4 * 4 * 4 * (4 * 4 + 2 * (3 + 2 * 4))  # one step's states, all inputs
+    products = 2 * 4 * 4 * (2 * 2 * (3 + 2 * 4) + 4 * 4)
+    assert deep.operations == products + 2 * (3 * 11 + 2 * 10 + 3) * 2 * 4 * 4
+
+
+def test_what_a_language_model_needs_at_least() -> None:
+    from bench.language import need
+
+    found = need(symbols=7, distinct=2, N=3, T=5, H=4, L=2)
+    # Second layer's inputs and both states, which no gradient of the first step reaches.
+    layers = 4 * 4 * 4 * (3 * (3 * 5 + 2) + 2 * 3 * (2 * 5 + 4))
+    formulas = 3 * 5 * (2 * 4 * (33 + 20 + 3) + 7 * 9)
+    assert found.operations == 2 * (layers + 3 * 3 * 5 * 4 * 7 + formulas)
+    assert found.after == 2 * 4 * (4 * 4 * 4 * 4 + 7 * 4 + 2 * 4)
+    assert found.weights == 0
+
+
+@pytest.mark.skipif(not {"avx512", "avx2"} & set(isas()), reason="counts x86 instructions")
+@pytest.mark.parametrize("dtype", list(bounds.FORMULAS))
+def test_formulas_take_as_many_instructions_as_counted(dtype: str, tmp_path: Path) -> None:
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("no C compiler")
+    names = list(bounds.FORMULAS[dtype])
+    lines = [f"V {name}_of(V x) {{ return v{name}(x); }}" for name in names]
+    source, made = tmp_path / "formulas.c", tmp_path / "formulas.s"
+    source.write_text("\n".join(['#include "vecmath.h"', *lines]))
+    command = [compiler, "-O3", "-S", "-mavx2", "-mfma", f"-I{ROOT / 'src'}"]
+    command += [f"-DFRN_DOUBLE={int(dtype == 'float64')}", str(source), "-o", str(made)]
+    subprocess.run(command, check=True)
+    _, *parts = re.split(rf"^_?({'|'.join(names)})_of:", made.read_text(), flags=re.MULTILINE)
+    counted = {
+        name: len(re.findall(r"\tv(?:fn?m(?:add|sub)\d*|mul|div)p[sd]\b", body))
+        for name, body in zip(parts[::2], parts[1::2], strict=True)
+    }
+    # Without AVX-512's instruction for it, exp takes three products more to apply its power of two.
+    assert counted == {**bounds.FORMULAS[dtype], "exp": bounds.FORMULAS[dtype]["exp"] + 3}
+
+
 def test_the_lead_on_a_limited_instruction_set() -> None:
     rows = [row({"torch": 2.0}), row({"torch": 1.0}, shape={"N": 64, "H": 256})]
     rows += [row({"torch": 1.7}, isa="avx2"), row({"torch": 7.0}, isa="avx2", shape={"N": 1})]
@@ -112,8 +206,21 @@ def test_tables_say_what_is_missed() -> None:
     summary = list(report.summary({"training": {"rows": [vars(one) for one in rows]}}))
     (cells,) = [line for line in summary if "torch" in line and "mean" not in line]
     assert [cell.strip() for cell in cells.split("|")[1:-1]][2:] == [
-        *["1", "torch", ">= 1", "0.50", "1/2", "MISS"]
+        *["1", "torch", ">= 1", "0.50", "-", "1/2", "MISS"]
     ]
+
+
+def test_the_summary_says_what_is_beyond() -> None:
+    def last_cells(*shares: float) -> list[str]:
+        rows = [row({"torch": 0.8, "bound": share}) for share in shares]
+        rows += [row({"torch": 2.0, "bound": 0.5})]
+        summary = list(report.summary({"training": {"rows": [vars(one) for one in rows]}}))
+        (cells,) = [line for line in summary if "torch" in line and "mean" not in line]
+        return [cell.strip() for cell in cells.split("|")[1:-1]][5:]
+
+    assert last_cells(0.5) == ["0.80", "1.60", "1/2", "MISS"]
+    assert last_cells(0.9) == ["0.80", "0.89", "1/2", "beyond"]
+    assert last_cells(0.9, 0.5) == ["0.80", "0.89", "1/3", "MISS, 1 beyond"]
 
 
 def test_published_tables_are_those_of_the_results() -> None:
@@ -207,7 +314,8 @@ def test_limits_of_this_machine() -> None:
     one = limits.fma_peak(1, seconds=0.01)
     assert 1e8 < one < 1e13
     assert limits.fma_peak(1, "float64", seconds=0.01) > 1e8
-    assert 1e8 < limits.read_bandwidth(2, 16 << 10, seconds=0.01) < 1e14
+    for turn in (False, True):
+        assert 1e8 < limits.read_bandwidth(2, 16 << 10, seconds=0.01, turn=turn) < 1e14
     sizes = list(limits.read_sizes().values())
     assert sizes == sorted(sizes)
 
@@ -239,4 +347,5 @@ def test_a_script(tmp_path: Path) -> None:
     (found,) = [Row.read(values) for values in kept["rows"]]
     assert found.work == "streaming_step" and found.shape["H"] == 64
     assert found.measures["numpy"] > 0 and "best" not in found.measures
+    assert {"peak", "bound"} <= set(found.measures)
     assert found.measures["µs"] == pytest.approx(found.times["fastrnn"] * 1e6)

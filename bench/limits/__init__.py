@@ -79,14 +79,25 @@ def fma_peak(
     return together(lambda _: rate(seconds, ctypes.byref(ctypes.c_double())), threads)
 
 
-def read_bandwidth(threads: int, size: int, isa: str = "native", seconds: float = 0.1) -> float:
-    """Bytes per second that threads read together, each `size` bytes of its own again and again."""
+def read_bandwidth(
+    threads: int, size: int, isa: str = "native", seconds: float = 0.1, turn: bool = False
+) -> float:
+    """Bytes per second that threads read together, each `size` bytes of its own again and again.
+
+    With `turn` every second time from the end, which finds in a nearer cache what fits there.
+    """
     library = compiled("bandwidth.c", *FLAGS[isa])
     if library is None:
         return float("nan")
     rate = library.read_rate
     rate.restype = ctypes.c_double
-    rate.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_double, ctypes.c_void_p]
+    rate.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_double,
+        ctypes.c_void_p,
+    ]
     buffers = []
     for _ in range(threads):
         # NumPy asks for huge pages from 4 MiB on. In small ones, which lie anywhere, some of a
@@ -97,7 +108,7 @@ def read_bandwidth(threads: int, size: int, isa: str = "native", seconds: float 
 
     def work(index: int) -> float:
         sink = ctypes.c_double()
-        return rate(buffers[index].ctypes.data, size, seconds, ctypes.byref(sink))
+        return rate(buffers[index].ctypes.data, size, turn, seconds, ctypes.byref(sink))
 
     return together(work, threads)
 

@@ -24,17 +24,22 @@ static double seconds(void)
 }
 
 /* Bytes per second over `duration` seconds of reading `size` bytes of `buffer`, which starts at a
- * multiple of 64; *sink keeps the compiler from dropping the work. */
-double read_rate(const void *buffer, size_t size, double duration, double *sink)
+ * multiple of 64; with `turn` every second time from the end, so that a part that fits into a
+ * nearer cache is found there. *sink keeps the compiler from dropping the work. */
+double read_rate(const void *buffer, size_t size, int turn, double duration, double *sink)
 {
     const vec *from = buffer;
     const size_t count = size / sizeof(vec) / SUMS * SUMS;
     vec sums[SUMS] = {{0}};
     double start = seconds(), now, bytes = 0;
+    int back = 0;
     do {
         for (size_t done = 0; done < (1 << 20); done += count * sizeof(vec)) {
-            for (size_t i = 0; i < count; i += SUMS)
-                for (int k = 0; k < SUMS; k++) sums[k] += from[i + k];
+            const ptrdiff_t step = back ? -SUMS : SUMS;
+            const vec *at = back ? from + count - SUMS : from;
+            for (size_t i = 0; i < count; i += SUMS, at += step)
+                for (int k = 0; k < SUMS; k++) sums[k] += at[k];
+            back = turn && !back;
             bytes += (double)(count * sizeof(vec));
             __asm__ volatile("" ::: "memory"); /* the buffer may have changed: read it again */
         }
