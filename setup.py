@@ -37,6 +37,7 @@ KERNELS = {
     f"src/isa/{isa}_{dtype}.c": flags for isa, flags in CHOSEN.items() for dtype in ("f32", "f64")
 }
 HEADERS = [str(path) for path in Path("src").glob("*.h")] + ["src/kernels.c"]
+INTERFACES = [str(path) for path in Path("fastrnn").glob("*.pxd")]  # layouts that modules share
 
 # No -ffast-math, which would change the floating-point mode of the whole process, and no
 # contraction: a product is fused where the source says so, and nowhere else.
@@ -86,7 +87,7 @@ def extension(name, *sources):
         define_macros=MACROS,
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
-        depends=[f"src/{name}.pyx", *sources, *HEADERS, *KERNELS],
+        depends=[f"src/{name}.pyx", *sources, *HEADERS, *INTERFACES, *KERNELS],
     )
 
 

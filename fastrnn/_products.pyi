@@ -5,7 +5,10 @@ from numpy.typing import NDArray
 class Snapshots:
     forward: object | None
     backward: object | None
+    steps: int
+    changed: bool
     def __init__(self) -> None: ...
+    def stepped(self) -> None: ...
 
 class Call:
     forward: object | None

@@ -22,6 +22,8 @@ cdef class Weights:
     cdef readonly int itemsize
     cdef readonly FreeList memory  # of all that its calls keep or use
     cdef bint frozen
+    cdef uint64_t steps  # of an optimizer, and whether one came after the last call
+    cdef bint changed
     cdef Snapshot forward, backward
 
     cdef Matrix matrix(self, str name, bint gradient=*) except *

@@ -134,6 +134,9 @@ class Linear(Layer):
 
         return form.restore(y), Backward(backward)
 
+    def _stepped(self) -> None:
+        self.cache.stepped()
+
     # The same on rows (total, width), for losses that walk them in chunks.
 
     def call(self) -> products.Call:

@@ -48,6 +48,12 @@ def prepare(weights: Weights) -> None:
     _native(weights).freeze()
 
 
+def stepped(weights: Weights) -> None:
+    """Say that an optimizer has changed weights: the next call packs them without looking."""
+    if weights.native is not None:
+        weights.native.stepped()
+
+
 def steps(weights: Sequence[Weights], state: State) -> Steps:
     """Prepare layers of one direction for one step after another, from this state (L, N, units)."""
     return Steps([_native(one) for one in weights], state)

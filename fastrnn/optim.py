@@ -33,7 +33,7 @@ import numpy as np
 
 from fastrnn import elementwise
 from fastrnn.checks import Array, as_array, check_bool, check_int, check_real, describe, namespace
-from fastrnn.parameters import check_layers, to_host
+from fastrnn.parameters import check_layers, tell_stepped, to_host
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
 
@@ -108,6 +108,8 @@ class Optimizer:
             rule, numbers = self._rule()
             if not elementwise.update(rule, param, grad, self._state[name], **numbers):
                 self._update(param, grad, self._state[name])
+        for layer in self.layers:
+            tell_stepped(layer)
 
     def _start(self, kind: str, param: Array) -> Array:
         return namespace(param).zeros_like(param)

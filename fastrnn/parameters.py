@@ -90,6 +90,9 @@ class Layer(Savable):
         for grad in self.grads.values():
             _elementwise.clear(grad.reshape(-1))  # a view: in C order
 
+    def _stepped(self) -> None:
+        """Hear that an optimizer has changed all parameters: nobody need look whether they have."""
+
     @property
     def num_parameters(self) -> int:
         """How many numbers the layer learns."""
@@ -290,6 +293,12 @@ def _one_piece(items: Sequence[np.ndarray]) -> np.ndarray | None:
     first, count = offset // dtype.itemsize, sum(item.size for item in items)
     whole = base.reshape(-1)[first : first + count]
     return whole.reshape((sum(item.shape[0] for item in items), *items[0].shape[1:]))
+
+
+def tell_stepped(layer: Any) -> None:
+    """Tell a layer that an optimizer has changed all its parameters, if it is one to hear."""
+    if hasattr(layer, "_stepped"):
+        layer._stepped()
 
 
 def check_layers(name: str, layers: Any) -> list[Layer]:

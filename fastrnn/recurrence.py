@@ -25,6 +25,7 @@ __all__ = [
     "Weights",
     "engine_for",
     "prepare",
+    "stepped",
     "steps",
     "takes_symbols",
     "twin_only",
@@ -59,6 +60,11 @@ def prepare(weights: Weights) -> None:
     """Pack weights that will not change any more, so that calls need not look for changes."""
     if engine_for(weights) is native:
         native.prepare(weights)
+
+
+def stepped(weights: Weights) -> None:
+    """Say that an optimizer has changed weights, so that the next call need not look."""
+    native.stepped(weights)
 
 
 def steps(weights: list[Weights], state: tuple[np.ndarray, ...]) -> Steps | None:

@@ -191,6 +191,11 @@ init_scale, initial_state, dtype, random_state
             ]
         )
 
+    def _stepped(self) -> None:
+        for layer in self._stack.weights:
+            for weights in layer:
+                recurrence.stepped(weights)
+
     @property
     def num_directions(self) -> int:
         """2 if bidirectional, else 1."""

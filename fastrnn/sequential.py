@@ -13,7 +13,7 @@ import numpy as np
 from fastrnn.checks import Array, as_real_array, describe, namespace
 from fastrnn.embedding import Embedding
 from fastrnn.files import Shape, build, find, register
-from fastrnn.parameters import Backward, Layer, check_layers
+from fastrnn.parameters import Backward, Layer, check_layers, tell_stepped
 from fastrnn.recurrent import Recurrent
 
 __all__ = ["Sequential"]
@@ -107,6 +107,10 @@ class Sequential(Layer):
         """Set all gradients to zero."""
         for layer in self.layers:
             layer.zero_grad()
+
+    def _stepped(self) -> None:
+        for layer in self.layers:
+            tell_stepped(layer)
 
     def config(self) -> dict[str, Any]:
         """The layers' types and the arguments of their constructors."""

@@ -256,11 +256,18 @@ class Snapshots:
     Copies and pickles are empty: the next call packs anew.
     """
 
-    __slots__ = ("backward", "forward")
+    __slots__ = ("backward", "changed", "forward", "steps")
 
     def __init__(self):
         self.forward = None
         self.backward = None
+        self.steps = 0  # of an optimizer
+        self.changed = False  # by one, after the last call
+
+    def stepped(self):
+        """Hear that the weight has changed: the next call packs it without a hash, as number `steps`."""
+        self.steps += 1
+        self.changed = True
 
     def __reduce__(self):
         return Snapshots, ()
@@ -302,7 +309,14 @@ cdef _Packed _pack(object snapshots, Matrix w, object bias, bint transposed):
             return held
         other = call.forward if transposed else call.backward
         snapshots = call.snapshots
-    cdef uint64_t hash = hash_matrix(&w, 0, _memory) if other is None else other.hash, bias_hash = 0
+    cdef uint64_t hash, bias_hash = 0
+    if other is not None:
+        hash = other.hash
+    elif snapshots is not None and snapshots.changed:
+        snapshots.changed = False
+        hash = snapshots.steps
+    else:
+        hash = hash_matrix(&w, 0, _memory)
     if bias is not None:
         b = as_matrix(bias, "bias")
         bias_hash = hash_bytes(b.data, b.columns * b.itemsize, 1)

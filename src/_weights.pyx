@@ -1,7 +1,8 @@
 """Weights of a recurrence in the form that the kernels multiply with.
 
 Packing costs a pass over the weights; a snapshot is kept and made again only when a hash of the
-weights' bytes says that they have changed.
+weights' bytes says that they have changed. After an optimizer's step they are packed without a look:
+the step's number takes the hash's place, and fits none that the next call finds.
 """
 
 cimport cython
@@ -90,6 +91,11 @@ cdef class Weights:
         self.snapshot(table, blas_engine(self.itemsize))
         self.frozen = True
 
+    def stepped(self):
+        """Hear that the parameters have changed, all of them: the next call packs without a hash."""
+        self.steps += 1
+        self.changed = True
+
     cdef Snapshot snapshot(self, const frn_kernels *kernels, const frn_blas *blas):
         """The weights packed for the forward loop; may be used by many calls at once."""
         # Nothing is locked while weights are packed: at worst two calls that come first both pack.
@@ -97,7 +103,10 @@ cdef class Weights:
         cdef uint64_t hash = 0
         with cython.critical_section(self):
             held = self.forward
-        if not self.frozen:
+        if self.changed and not self.frozen:
+            self.changed = False
+            hash = self.steps
+        elif not self.frozen:
             hash = self.hash()
         elif held is not None:
             hash = held.hash

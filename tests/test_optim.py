@@ -1,5 +1,6 @@
 """Optimizers against their formulas and PyTorch, their state, and clipping by the global norm."""
 
+import copy
 import math
 import re
 from types import SimpleNamespace
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from fastrnn.embedding import Embedding
+from fastrnn.layers import GRU, LSTM
 from fastrnn.modules import Linear
 from fastrnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm
+from fastrnn.sequential import Sequential
 
 
 def raises(kind, message):
@@ -387,3 +390,43 @@ def test_clipping_names_bad_input():
             clip_grad_norm(Linear(2, 2), bad)
     with raises(TypeError, "layers[0]: expected a layer, got"):
         clip_grad_norm([np.zeros(3)], 1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Linear(5, 4, random_state=0),
+        lambda: LSTM(5, 4, 2, bidirectional=True, random_state=0),
+        lambda: Sequential(GRU(5, 6, random_state=0), Linear(6, 4, random_state=0)),
+    ],
+    ids=["linear", "lstm", "sequential"],
+)
+def test_calls_see_what_steps_and_callers_write(make, rng):
+    layer = make()
+    optimizer = SGD(layer, 0.1)
+    weight = next(param for name, param in layer.params.items() if "weight" in name)
+    x = rng.standard_normal((2, 3, 5)).astype(np.float32)
+
+    def results(layer):
+        layer.zero_grad()
+        y, *_, backward = layer.forward(x)
+        dx = backward(np.ones_like(y))
+        return [y, dx[0] if isinstance(dx, tuple) else dx, *layer.grads.values()]
+
+    def check():
+        fresh = copy.deepcopy(layer)  # without anything packed
+        for got, expected in zip(results(layer), results(fresh), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+    check()
+    for _ in range(2):
+        optimizer.step()
+        check()
+        check()
+        weight[...] += 1  # no step has happened
+        check()
+        weight[...] -= 2
+        optimizer.step()
+        check()
+        weight[0, 0] += 1
+        check()
