@@ -58,6 +58,7 @@ cdef extern from *:
 cdef enum:
     ALIGNMENT = 64  # a cache line, and the widest vector
     HUGE_PAGE = 1 << 21
+    SPARE = 8  # the part of the peak that may be kept beyond it
     WINDOW = 64  # takes after which the peak is forgotten, twice over
 
 
@@ -81,8 +82,9 @@ cdef class FreeList:
     """Memory that comes back: blocks taken from it return to it when they die.
 
     Fresh memory costs a page fault for every 4 KiB, so what a training step used is kept for the
-    next. It keeps no more than was lately in use at one time. Any thread may take, and blocks may die
-    in any thread. A copy, and what is unpickled, is a new, empty list.
+    next. It keeps no more than was lately in use at one time, and an eighth: of a step's scratch, one
+    piece has often died when the next is taken, and neither fits the other. Any thread may take, and
+    blocks may die in any thread. A copy, and what is unpickled, is a new, empty list.
     """
 
     def __cinit__(self):
@@ -156,6 +158,7 @@ cdef class FreeList:
         return memory
 
     cdef void _give(self, char *memory, size_t nbytes) noexcept nogil:
+        cdef size_t most
         frn_forbid(memory, nbytes)
         pthread_mutex_lock(&self.lock)
         self.in_use -= nbytes
@@ -164,7 +167,8 @@ cdef class FreeList:
         self.pieces[self.n_pieces] = Piece(memory, nbytes, self.clock)
         self.n_pieces += 1
         self.retained += nbytes
-        while self.n_pieces and self.in_use + self.retained > max(self.peak, self.peak_before):
+        most = max(self.peak, self.peak_before)
+        while self.n_pieces and self.in_use + self.retained > most + most // SPARE:
             self._drop(self._oldest())
         pthread_mutex_unlock(&self.lock)
 

@@ -140,7 +140,7 @@ def peak(layer: Any, x: Any, lengths: Any = None) -> int:
         layer(x, lengths=lengths)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # What a call gives back is retained, up to what was in use at one time.
+    # What a call gives back is retained, up to an eighth more than was in use at one time.
     held = sum(memory.nbytes_in_use + memory.nbytes_retained for memory in memories(layer))
     return most + held - before
 

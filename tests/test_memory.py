@@ -104,6 +104,27 @@ def test_it_keeps_no_more_than_was_in_use_at_once() -> None:
         assert memory.nbytes_retained <= nbytes * 9 // 8 + 64
 
 
+def test_steps_whose_pieces_follow_each_other_take_nothing_anew() -> None:
+    memory = FreeList()
+
+    def step() -> list[int]:
+        kept = memory.take(1_000_000)
+        places = [address(kept)]
+        for nbytes in (80_000, 30_000):  # neither is in use beside the other, or fits it
+            block = memory.take(nbytes)
+            places.append(address(block))
+            del block
+        return places
+
+    step()
+    retained = memory.nbytes_retained
+    places = step()
+    for _ in range(200):
+        assert step() == places
+        assert memory.nbytes_retained == retained
+    assert retained >= 1_110_000
+
+
 def test_it_keeps_a_bounded_number_of_pieces() -> None:
     memory = FreeList()
     blocks = [memory.take(64) for _ in range(500)]
