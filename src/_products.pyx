@@ -13,7 +13,7 @@ from fastrnn._native cimport brief_threads, check_signals, gemm_is_blas, hash_by
 
 cdef enum:
     GROUP_ROWS = 96  # rows that one task multiplies at most: a panel is read once for all of them
-    OUTER_ROWS = 512  # rows of a block of a sum of outer products at most: panels of x stay in L2
+    OUTER_ROWS = 768  # rows of a block of a sum of outer products at most: panels of x stay in L2
 
 
 cdef double TASK_OPERATIONS = 3e7  # a tenth of a millisecond: little enough to be claimed evenly
@@ -139,7 +139,8 @@ cdef struct ProductTask:
     const frn_kernels *kernels
     const frn_product *product
     size_t rows, units  # of a task
-    size_t down  # tasks along the rows
+    size_t down, across  # tasks along the rows, and along the units
+    bint rows_first  # groups of rows follow each other, not panels
     size_t first  # task of this region
     char *scratch
     size_t scratch_bytes  # per worker
@@ -148,8 +149,11 @@ cdef struct ProductTask:
 cdef void product_task(void *ctx, size_t index, int worker) noexcept nogil:
     cdef ProductTask *t = <ProductTask *>ctx
     cdef const frn_product *p = t.product
-    # Panels that come from far are met by all rows before the next ones are.
+    # The larger operand comes from farther, and is read once: panels are met by all rows before the
+    # next ones are, or rows by all panels.
     cdef size_t task = t.first + index, row = task % t.down * t.rows, unit = task // t.down * t.units
+    if t.rows_first:
+        row, unit = task // t.across * t.rows, task % t.across * t.units
     t.kernels.product(p, row, min(row + t.rows, p.rows), unit, min(unit + t.units, p.w.units),
                       t.scratch + worker * t.scratch_bytes)
 
@@ -159,7 +163,7 @@ cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList 
     cdef int n_threads = threads_for(per_element * p.rows * p.w.units, p.blas)
     cdef size_t panel = kernels.lanes * FRN_SLOTS, panels = (p.w.units + panel - 1) // panel
     cdef size_t tasks, region, n, groups = (p.rows + GROUP_ROWS - 1) // GROUP_ROWS
-    cdef ProductTask task = ProductTask(kernels, p, 0, 0, 0, 0, NULL, 0)
+    cdef ProductTask task = ProductTask(kernels, p, 0, 0, 0, 0, False, 0, NULL, 0)
     if not p.rows or not panels:
         return 0
     # Groups of even height, whole tiles, as many for each thread.
@@ -170,7 +174,9 @@ cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList 
     if task.down < <size_t>n_threads:
         task.units = min(task.units, (panels + n_threads - 1) // n_threads)
     task.units = panels * panel if p.blas != NULL else min(task.units, panels) * panel
-    tasks = task.down * ((p.w.units + task.units - 1) // task.units)
+    task.across = (p.w.units + task.units - 1) // task.units
+    task.rows_first = p.rows >= 2 * p.w.units
+    tasks = task.down * task.across
     # Scratch is for those that find a task, however many threads were asked for.
     n_threads = <int>min(<size_t>n_threads, tasks)
     region = max(<size_t>n_threads, <size_t>(n_threads * region_operations() / (per_element * task.rows * task.units)))
