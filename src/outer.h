@@ -10,10 +10,9 @@
 #include "stage.h"
 
 enum {
-    GROUP_TILES = 8,  /* tiles of d of one task: whole lines of d */
-    GROUP_PANELS = 4, /* panels of x of one task: they stay in L2 while tiles of d pass */
-    PACK_AHEAD = 8,   /* rows of x that are asked for before they are packed */
-    GROUP_COLUMNS = GROUP_TILES * FRN_MR,
+    GROUP_COLUMNS = 48, /* columns of d of one task: whole lines, and whole tiles */
+    GROUP_PANELS = 4,   /* panels of x of one task: they stay in L2 while tiles of d pass */
+    PACK_AHEAD = 8,     /* rows of x that are asked for before they are packed */
 };
 
 INLINE size_t x_panels(const frn_outer *p)

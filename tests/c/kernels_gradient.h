@@ -5,7 +5,7 @@
 
 #include "kernels_walk.h"
 
-enum { OUTER_ROWS = 512, GROUP_ROWS = 96 };
+enum { OUTER_ROWS = 768, GROUP_ROWS = 96 };
 
 static void run_product(const frn_product *p)
 {
