@@ -18,6 +18,7 @@ from fastrnn._walk cimport Walk, take
 
 cdef enum:
     CACHED_BYTES = 1 << 19  # weights that stay in L2 beside a task's rows
+    FAR_BYTES = 1 << 24  # weights that come from memory
     TASKS_PER_THREAD = 4
     LATE_NS = 200 * 1000  # by which tasks of equal work do not differ unless a core was taken away
     MOST_WALKS = 2
@@ -94,6 +95,14 @@ cdef double step_operations(list walks) except -1:
 
 cdef size_t recurrent_bytes(Walk walk) noexcept:
     return walk.p.units * walk.p.width * walk.info.slots * walk.kernels.itemsize
+
+
+cdef double least_operations(Walk walk, int n_threads, bint backward) noexcept:
+    """Of a region.  Where weights come from memory, it has several steps, whose inputs are multiplied together."""
+    cdef double least = region_operations()
+    if not backward and recurrent_bytes(walk) > FAR_BYTES:
+        least = max(least, 2e9)
+    return n_threads * least
 
 
 cdef size_t tasks_of(Walk walk, size_t alive, size_t share) noexcept:
@@ -187,7 +196,7 @@ cdef int run(list walks, bint backward) except -1:
     for i, walk in enumerate(walks):
         region.walks[i].kernels, region.walks[i].p = walk.kernels, &walk.p
     region.start = region.stop = steps if backward else 0
-    limit = n_threads * region_operations()
+    limit = least_operations(walk, n_threads, backward)
     for step in range(steps):
         done += operations * sizes[steps - 1 - step if backward else step]
         if backward:
@@ -212,7 +221,7 @@ cdef int run(list walks, bint backward) except -1:
                 walk_apart(&region, n_threads, workers)
         check_signals()
         region.start = region.stop = region.start if backward else region.stop
-        limit = n_threads * region_operations()
+        limit = least_operations(walk, n_threads, backward)
         done = 0
     return 0
 
