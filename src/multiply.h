@@ -2,9 +2,9 @@
  *
  * A tile is up to FRN_TALL rows by one panel of sums.  Each sum is one chain of fused multiply-adds
  * in the order of k, whatever the number of rows in its tile, so the bits of an element depend on
- * neither the batch nor the threads.  A tile's sums pass to the epilogue through a buffer in L1:
- * a few dozen loads and stores against thousands of products, and the epilogues need no instance
- * per tile shape.
+ * neither the batch nor the threads.  Sums start from where their first terms lie, in bias or in
+ * rows, and pass to the epilogue through a buffer in L1: a few dozen stores and loads against
+ * thousands of products, and the epilogues need no instance per tile shape.
  */
 #ifndef FRN_MULTIPLY_H
 #define FRN_MULTIPLY_H
@@ -87,11 +87,36 @@ INLINE ahead_of_tile ask_for(const char **piece, size_t pieces, size_t k, const 
     return (ahead_of_tile){here, 0, 0, piece, pieces == 0 ? 0 : lines < k ? lines * one / k : one};
 }
 
+/* Where the sums of a tile start: vector v of row r at row[r] + at[v], of a second panel's tile
+ * `second` elements further. */
+typedef struct {
+    const real *row[FRN_TALL];
+    size_t at[FRN_SLOTS];
+    size_t second;
+} tile_start;
+
+/* At zero.  Filled in place, as what follows: a copy in vectors would wait for these stores. */
+INLINE void from_zero(tile_start *start, size_t rows)
+{
+    _Alignas(64) static const real zero[LANES];
+    for (size_t r = 0; r < rows; r++) start->row[r] = zero;
+    for (size_t v = 0; v < FRN_SLOTS; v++) start->at[v] = 0;
+    start->second = 0;
+}
+
+/* At the sums that the tile holds. */
+INLINE void from_tile(tile_start *start, const real *tile, size_t rows)
+{
+    for (size_t r = 0; r < rows; r++) start->row[r] = tile + r * TILE;
+    for (size_t v = 0; v < FRN_SLOTS; v++) start->at[v] = v * LANES;
+    start->second = FRN_TALL * TILE;
+}
+
 /* Vectors [first, first + pass) of a tile.  Where rows beyond FRN_MR point to themselves, registers
  * are left for little else: their elements are neighbors, and they ask for no pieces. */
-INLINE void multiply_pass(const int panels, const int rows, const int first, const int width,
-                          real *tile, const real *const *a, size_t step, const real *w, size_t k,
-                          const ahead_of_tile *const ahead)
+INLINE void multiply_pass(const int panels, const int rows, const size_t first, const int width,
+                          real *tile, const tile_start *start, const real *const *a, size_t step,
+                          const real *w, size_t k, const ahead_of_tile *const ahead)
 {
     const int pass = PASS(rows, width), tall = rows > FRN_MR;
     V sum[2][FRN_TALL][FRN_SLOTS];
@@ -106,7 +131,7 @@ INLINE void multiply_pass(const int panels, const int rows, const int first, con
     UNROLL for (int r = 0; r < rows; r++) row[r] = tall ? a[r] + k : a[r];
     UNROLL for (int p = 0; p < panels; p++) UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < pass; v++) sum[p][r][v] =
-            vload(tile + (p * FRN_TALL + r) * TILE + v * LANES);
+            vload(start->row[r] + start->at[first + v] + p * start->second);
     /* The loop tests at its end, or gcc keeps a second copy of the sums and spills both. */
     do {
         if (!tall) __builtin_prefetch(row[0] + at + PREFETCH * step);
@@ -151,34 +176,50 @@ INLINE void multiply_pass(const int panels, const int rows, const int first, con
             vstore(tile + (p * FRN_TALL + r) * TILE + v * LANES, sum[p][r][v]);
 }
 
-/* tile (rows, width vectors) += a (rows, k) w (k, width vectors); a's elements lie `step` apart: 1,
- * where there are more than FRN_MR rows.  With two panels the second tile follows the first, and
- * its weights the first's: few rows alone would wait for each sum's own chain.  `ahead` may be
- * NULL. */
-INLINE void multiply(const int panels, const int rows, const int width, real *tile,
-                     const real *const *a, size_t step, const real *w, size_t k,
-                     const ahead_of_tile *const ahead)
-{
-    if (k == 0) return;
-    UNROLL for (int first = 0; first < width; first += PASS(rows, width))
-        multiply_pass(panels, rows, first, width, tile, a, step, w, k, ahead);
-}
-
-typedef void multiply_fn(real *tile, const real *const *a, size_t step, const real *w, size_t k);
-typedef void multiply_ahead_fn(real *tile, const real *const *a, size_t step, const real *w,
-                               size_t k, const ahead_of_tile *ahead);
-#define MULTIPLY(panels, rows, width)                                                      \
-    static void multiply_##panels##x##rows##x##width(real *tile, const real *const *a,     \
-                                                     size_t step, const real *w, size_t k) \
-    {                                                                                      \
-        multiply(panels, rows, width, tile, a, step, w, k, NULL);                          \
+/* tile (rows, width vectors) = start + a (rows, k) w (k, width vectors); k > 0; a's elements lie
+ * `step` apart: 1, where there are more than FRN_MR rows.  With two panels the second tile follows
+ * the first, and its weights the first's: few rows alone would wait for each sum's own chain.
+ * `ahead` may be NULL. */
+typedef void multiply_fn(real *tile, const tile_start *start, const real *const *a, size_t step,
+                         const real *w, size_t k);
+typedef void multiply_ahead_fn(real *tile, const tile_start *start, const real *const *a,
+                               size_t step, const real *w, size_t k, const ahead_of_tile *ahead);
+/* One pass of two is a function of its own, or what only the second needs takes registers from the
+ * rows of the first. */
+#define NOINLINE static __attribute__((noinline))
+#define MULTIPLY(panels, rows, width)                                                             \
+    NOINLINE void pass_##panels##x##rows##x##width(real *tile, const tile_start *start,           \
+                                                   const real *const *a, const real *w, size_t k, \
+                                                   size_t first)                                  \
+    {                                                                                             \
+        multiply_pass(panels, rows, first, width, tile, start, a, 1, w, k, NULL);                 \
+    }                                                                                             \
+    static void multiply_##panels##x##rows##x##width(real *tile, const tile_start *start,         \
+                                                     const real *const *a, size_t step,           \
+                                                     const real *w, size_t k)                     \
+    {                                                                                             \
+        if (PASS(rows, width) == width)                                                           \
+            multiply_pass(panels, rows, 0, width, tile, start, a, step, w, k, NULL);              \
+        else                                                                                      \
+            for (size_t first = 0; first < width; first += PASS(rows, width))                     \
+                pass_##panels##x##rows##x##width(tile, start, a, w, k, first);                    \
     }
-#define MULTIPLY_AHEAD(rows, width)                                                            \
-    static void multiply_ahead_##rows##x##width(real *tile, const real *const *a, size_t step, \
-                                                const real *w, size_t k,                       \
-                                                const ahead_of_tile *ahead)                    \
-    {                                                                                          \
-        multiply(1, rows, width, tile, a, step, w, k, ahead);                                  \
+#define MULTIPLY_AHEAD(rows, width)                                                               \
+    NOINLINE void pass_ahead_##rows##x##width(real *tile, const tile_start *start,                \
+                                              const real *const *a, const real *w, size_t k,      \
+                                              const ahead_of_tile *ahead, size_t first)           \
+    {                                                                                             \
+        multiply_pass(1, rows, first, width, tile, start, a, 1, w, k, ahead);                     \
+    }                                                                                             \
+    static void multiply_ahead_##rows##x##width(real *tile, const tile_start *start,              \
+                                                const real *const *a, size_t step, const real *w, \
+                                                size_t k, const ahead_of_tile *ahead)             \
+    {                                                                                             \
+        if (PASS(rows, width) == width)                                                           \
+            multiply_pass(1, rows, 0, width, tile, start, a, step, w, k, ahead);                  \
+        else                                                                                      \
+            for (size_t first = 0; first < width; first += PASS(rows, width))                     \
+                pass_ahead_##rows##x##width(tile, start, a, w, k, ahead, first);                  \
     }
 #define MULTIPLY_ROWS(panels, rows) \
     MULTIPLY(panels, rows, 1)       \

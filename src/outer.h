@@ -107,6 +107,8 @@ static void outer_tile(const frn_outer *p, const real *d, size_t rows, real *dw,
     const real *a[FRN_MR];
     const char *piece[FRN_MR + 1];
     const panel_cut cut = cut_panels(p->columns, FRN_SLOTS);
+    tile_start zero;
+    from_zero(&zero, rows);
     for (size_t r = 0; r < rows; r++) a[r] = d + r;
     for (size_t panel = first; panel < last; panel++) {
         const size_t column = panel_start(&cut, panel);
@@ -118,11 +120,11 @@ static void outer_tile(const frn_outer *p, const real *d, size_t rows, real *dw,
             ahead.panel = (const char *)(d + rows + FRN_MR - 1);
             ahead.per_step = p->ldd * sizeof(real);
         }
-        memset(tile, 0, sizeof tile);
         if (rows >= FRN_AHEAD_ROWS)
-            multiply_ahead[rows - FRN_AHEAD_ROWS][vectors - 1](tile, a, p->ldd, x, p->rows, &ahead);
+            multiply_ahead[rows - FRN_AHEAD_ROWS][vectors - 1](tile, &zero, a, p->ldd, x, p->rows,
+                                                               &ahead);
         else
-            multiply_tile[rows - 1][vectors - 1](tile, a, p->ldd, x, p->rows);
+            multiply_tile[rows - 1][vectors - 1](tile, &zero, a, p->ldd, x, p->rows);
         add_tile(dw + column, p->columns, rows,
                  smaller(p->columns - column, (size_t)vectors * LANES), tile);
     }
@@ -136,7 +138,7 @@ static void outer(const frn_outer *p, size_t task)
     const real *d = (const real *)p->d + p->offset[block];
     real *dw = p->dw ? (real *)p->dw + p->row[block] * p->columns : NULL;
     if (p->dw && p->blas) outer_blas(p, block, first, last - first);
-    if (p->dw && !p->blas)
+    if (p->dw && !p->blas && p->rows)
         for (size_t row = first, tiles = parts(last - first, FRN_MR); tiles; tiles--) {
             const size_t rows = parts(last - row, tiles);
             outer_tile(p, d + row, rows, dw + row * p->columns, panel,

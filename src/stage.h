@@ -72,25 +72,39 @@ INLINE int panel_vectors(const panel_cut *cut, size_t panel)
     return (int)((panel_start(cut, panel + 1) - panel_start(cut, panel)) / LANES);
 }
 
-/* vectors of slots [first, last) of one row of a tile, read where the slots lie `stride` apart */
-INLINE void start_slots(real *tile, const real *from, size_t stride, int first, int last,
-                        int vectors)
+/* vectors of slots [first, last) of some rows of a tile, copied from where they start */
+static void copy_slots(const stage_call *s, size_t row, size_t rows, size_t unit, int vectors,
+                       int first, int last, real *tile)
 {
-    for (int slot = first; slot < last; slot++)
-        for (int v = 0; v < vectors; v++)
-            vstore(tile + (slot * vectors + v) * LANES,
-                   from ? vload(from + slot * stride + (size_t)v * LANES) : vzero());
+    for (size_t r = 0; r < rows; r++, tile += TILE)
+        for (int slot = first; slot < last; slot++) {
+            const real *from = slot < s->init_slots ? s->init[row + r] : s->bias;
+            for (int v = 0; v < vectors; v++)
+                vstore(tile + (slot * vectors + v) * LANES,
+                       from ? vload(from + slot * s->stride + unit + (size_t)v * LANES) : vzero());
+        }
 }
 
-static void start_tile(const stage_call *s, size_t row, size_t rows, size_t unit, int vectors,
-                       real *tile)
+/* Where the product that reaches slots [first, last) before all others starts: at init rows or at
+ * bias, themselves, if all its slots do.  What other slots start from is copied into the tile. */
+INLINE void start_tile(tile_start *start, const stage_call *s, size_t row, size_t rows, size_t unit,
+                       int vectors, int first, int last, real *tile)
 {
-    const real *bias = s->bias ? s->bias + unit : NULL;
-    for (size_t r = 0; r < rows; r++, tile += TILE) {
-        if (s->init_slots)
-            start_slots(tile, s->init[row + r] + unit, s->stride, 0, s->init_slots, vectors);
-        start_slots(tile, bias, s->stride, s->init_slots, s->slots, vectors);
+    const int init = last <= s->init_slots, mixed = !init && first < s->init_slots;
+    if (mixed || first > 0) copy_slots(s, row, rows, unit, vectors, 0, mixed ? last : first, tile);
+    if (last < s->slots) copy_slots(s, row, rows, unit, vectors, last, s->slots, tile);
+    if (mixed) {
+        from_tile(start, tile + first * vectors * LANES, rows);
+        return;
     }
+    if (!init && !s->bias) {
+        from_zero(start, rows);
+        return;
+    }
+    for (size_t r = 0; r < rows; r++) start->row[r] = (init ? s->init[row + r] : s->bias) + unit;
+    for (int slot = first, n = 0; slot < last; slot++)
+        for (int v = 0; v < vectors; v++) start->at[n++] = slot * s->stride + (size_t)v * LANES;
+    start->second = (size_t)vectors * LANES;
 }
 
 /* The same place of some rows, after n that are there; how many now. */
@@ -127,7 +141,8 @@ INLINE size_t partial_bytes(size_t k, size_t rows)
 typedef struct {
     const real *const *a;
     const real *w;
-    int slot, width; /* first slot of the tile, and vectors of a step of k */
+    int slot, slots; /* of the tile */
+    int width;       /* vectors of a step of k */
     size_t begin, k; /* of the operand's rows */
     const char *next;
     size_t lines; /* of a step of k, not asked for yet */
@@ -146,6 +161,7 @@ static int find_parts(const stage_call *s, size_t unit, int vectors, size_t begi
         panel_part *p = &part[n++];
         p->a = of_state ? s->a : s->x;
         p->slot = of_state ? s->first : 0;
+        p->slots = w->slots;
         p->width = w->slots * vectors;
         p->begin = begin > from ? begin - from : 0;
         p->k = smaller(end, to) - from - p->begin;
@@ -155,17 +171,17 @@ static int find_parts(const stage_call *s, size_t unit, int vectors, size_t begi
     return n;
 }
 
-/* tile += some rows times the part; pieces, and this tile's share of what comes next, are asked for
- * meanwhile. */
-static void multiply_part(real *tile, size_t row, size_t rows, panel_part *part, size_t tiles,
-                          const char **piece, size_t pieces)
+/* tile = start + some rows times the part; pieces, and this tile's share of what comes next, are
+ * asked for meanwhile. */
+static void multiply_part(real *tile, const tile_start *start, size_t row, size_t rows,
+                          panel_part *part, size_t tiles, const char **piece, size_t pieces)
 {
     const real *a[FRN_TALL];
     const size_t share = parts(part->width * sizeof(V), LINE_BYTES * tiles),
                  lines = smaller(part->lines, share);
     for (size_t i = 0; i < rows; i++) a[i] = part->a[row + i] + part->begin;
     if (rows < FRN_AHEAD_ROWS || !(pieces || lines)) {
-        multiply_tile[rows - 1][part->width - 1](tile, a, 1, part->w, part->k);
+        multiply_tile[rows - 1][part->width - 1](tile, start, a, 1, part->w, part->k);
         return;
     }
     ahead_of_tile ahead = ask_for(piece, pieces, part->k, (const char *)part->w);
@@ -176,7 +192,8 @@ static void multiply_part(real *tile, size_t row, size_t rows, panel_part *part,
         part->next += lines * part->k * LINE_BYTES;
         part->lines -= lines;
     }
-    multiply_ahead[rows - FRN_AHEAD_ROWS][part->width - 1](tile, a, 1, part->w, part->k, &ahead);
+    multiply_ahead[rows - FRN_AHEAD_ROWS][part->width - 1](tile, start, a, 1, part->w, part->k,
+                                                           &ahead);
 }
 
 /* The part asks for what follows: weights that stay in L2 need not be asked for, and one tile would
@@ -215,12 +232,19 @@ static void run_panel(const stage_call *s, size_t unit, int vectors, size_t next
             size_t pieces = 0;
             rows = low + (t < high);
             if (runs > 1) tile = (real *)s->scratch + (row - s->begin) * TILE;
-            if (run == 0) start_tile(s, row, rows, unit, vectors, tile);
             if (final && s->epilogue.pieces)
                 pieces = s->epilogue.pieces(s->context, row, rows, unit, piece);
-            for (int i = 0; i < n; i++)
-                multiply_part(tile + part[i].slot * vectors * LANES, row, rows, &part[i], tiles,
-                              piece, i + 1 == n ? pieces : 0);
+            for (int i = 0; i < n; i++) {
+                real *sums = tile + part[i].slot * vectors * LANES;
+                tile_start start;
+                if (run == 0 && i == 0)
+                    start_tile(&start, s, row, rows, unit, vectors, part[i].slot,
+                               part[i].slot + part[i].slots, tile);
+                else
+                    from_tile(&start, sums, rows);
+                multiply_part(sums, &start, row, rows, &part[i], tiles, piece,
+                              i + 1 == n ? pieces : 0);
+            }
             if (final) s->epilogue.apply(s->context, row, rows, unit, units, vectors, tile);
         }
         for (int i = 0; i < more; i++) part[i] = after[i];
@@ -234,7 +258,7 @@ static void pass_panel(const stage_call *s, size_t unit, int vectors)
     const size_t units = smaller(s->units - unit, (size_t)vectors * LANES);
     for (size_t row = s->begin, rows; row < s->end; row += rows) {
         rows = smaller(s->end - row, FRN_TALL);
-        start_tile(s, row, rows, unit, vectors, tile);
+        copy_slots(s, row, rows, unit, vectors, 0, s->slots, tile);
         s->epilogue.apply(s->context, row, rows, unit, units, vectors, tile);
     }
 }
@@ -253,12 +277,12 @@ static void run_panels(const stage_call *s, const panel_cut *cut, const real *co
     }
 }
 
-/* One tile, or two, += a few rows times as many panels of a weight. */
-static void multiply_few(size_t panels, real *tile, const real *const *a, size_t rows,
-                         const frn_packed *w, size_t unit, int vectors)
+/* One tile, or two, = start + a few rows times as many panels of a weight. */
+static void multiply_few(size_t panels, real *tile, const tile_start *start, const real *const *a,
+                         size_t rows, const frn_packed *w, size_t unit, int vectors)
 {
     multiply_fn *const *of_rows = panels == 2 ? multiply_pair[rows - 1] : multiply_tile[rows - 1];
-    of_rows[w->slots * vectors - 1](tile, a, 1, weights_at(w, unit), w->k);
+    of_rows[w->slots * vectors - 1](tile, start, a, 1, weights_at(w, unit), w->k);
 }
 
 /* Few rows, which are bound by the reading of weights: it goes on over several panels before their
@@ -270,6 +294,8 @@ static void run_few(const stage_call *s, const panel_cut *cut, const real *const
     size_t units[GROUP], grouped = 0;
     int vectors[GROUP];
     const size_t first = parts(s->unit, cut->width), rows = s->end - s->begin;
+    const int first_slot = s->x ? 0 : s->first,
+              last_slot = first_slot + (s->x ? s->w_x : s->w)->slots;
     for (size_t left = cut->count - first, n; left; left -= n) {
         n = rows >= FRN_PAIR_LEAST && left > 1 ? 2 : 1;
         size_t panel = s->backwards ? first + left - n : cut->count - left;
@@ -279,12 +305,17 @@ static void run_few(const stage_call *s, const panel_cut *cut, const real *const
         for (size_t p = 0; p < n; p++) {
             units[grouped + p] = panel_start(cut, panel + p);
             vectors[grouped + p] = wide;
-            start_tile(s, s->begin, rows, units[grouped + p], wide, tile[grouped + p]);
         }
-        real *sums = tile[grouped];
-        if (s->x) multiply_few(n, sums, s->x + s->begin, rows, s->w_x, units[grouped], wide);
-        multiply_few(n, sums + s->first * wide * LANES, a + s->begin, rows, s->w, units[grouped],
-                     wide);
+        real *sums = tile[grouped], *of_state = sums + s->first * wide * LANES;
+        tile_start start;
+        for (size_t p = n; p-- > 0;) /* a second tile for what is copied: it follows the first */
+            start_tile(&start, s, s->begin, rows, units[grouped + p], wide, first_slot, last_slot,
+                       tile[grouped + p]);
+        if (s->x) {
+            multiply_few(n, sums, &start, s->x + s->begin, rows, s->w_x, units[grouped], wide);
+            from_tile(&start, of_state, rows);
+        }
+        multiply_few(n, of_state, &start, a + s->begin, rows, s->w, units[grouped], wide);
         grouped += n;
         if (grouped < GROUP - 1 && left > n) continue;
         for (size_t i = 0; i < grouped; i++)
