@@ -8,6 +8,8 @@ from fastrnn.thread_count import get_num_threads, set_num_threads, threads
 if TYPE_CHECKING:
     from fastrnn import cells, losses, metrics, optim
     from fastrnn.embedding import Embedding
+    from fastrnn.estimators import RNNClassifier as RNNClassifier
+    from fastrnn.estimators import RNNRegressor as RNNRegressor
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from fastrnn.optim import clip_grad_norm
     from fastrnn.sequential import Sequential
 
+# The names that NumPy and SciPy are enough for; the estimators, which need scikit-learn, are not
+# among them, or `from fastrnn import *` would need it too.
 __all__ = [
     "GRU",
     "LSTM",
@@ -60,6 +64,8 @@ _MODULES = {
     "LanguageModel": "language_model",
     "LayerNorm": "modules",
     "Linear": "modules",
+    "RNNClassifier": "estimators",
+    "RNNRegressor": "estimators",
     "Sequential": "sequential",
     "cells": "cells",
     "clip_grad_norm": "optim",
@@ -85,4 +91,4 @@ if not TYPE_CHECKING:  # a checker that saw a __getattr__ would take any name fo
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastrnn import losses, metrics
 from fastrnn.checks import check_int, check_random_state, describe
-from fastrnn.estimator import Parameterized
+from fastrnn.parameterized import Parameterized
 from fastrnn.sampling import Sampler
 from fastrnn.text import Ids, Vocabulary, as_documents
 

@@ -7,7 +7,6 @@ that order as often as it is asked. So (order, i) is all that a checkpoint needs
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -104,6 +103,14 @@ class Streams:
         return sha.hexdigest()
 
 
+class Indexable(Protocol):
+    """What can be asked for its i-th item."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> Any: ...
+
+
 class Sequences:
     """Separate sequences in shuffled minibatches, those of like length together.
 
@@ -130,8 +137,8 @@ class Sequences:
 
     def __init__(
         self,
-        inputs: Sequence[Any],
-        targets: Sequence[Any],
+        inputs: Indexable,
+        targets: Indexable,
         lengths: Array,
         batch_size: int,
         n_steps: int | None = None,

@@ -163,7 +163,7 @@ class _Sums:
 class Training:
     """What `train` does, in two steps: `resume`, which may refuse a checkpoint, and `run`.
 
-    Parameters are those of `train`.
+    Parameters are those of `train`, and an optimizer of the learner's layers to go on with.
     """
 
     def __init__(
@@ -176,6 +176,7 @@ class Training:
         validation: Batches | None = None,
         identity: Mapping[str, Any] | None = None,
         model: Any = None,
+        optimizer: Any = None,
     ) -> None:
         if plan.early_stopping and validation is None:
             raise ValueError("early_stopping: expected data to validate on, got none")
@@ -183,7 +184,7 @@ class Training:
         self.generator, self.validation = generator, validation
         self.identity, self.model = dict(identity or {}), model
         self.layers = list(learner.layers)
-        self.optimizer = make_optimizer(plan, self.layers)
+        self.optimizer = make_optimizer(plan, self.layers) if optimizer is None else optimizer
         self.progress = Progress(plan.verbose, plan.max_iter)
         self.epoch = 0  # complete ones
         self.order: Any = None  # of the current epoch; None while it is not drawn

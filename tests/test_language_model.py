@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import FormatError, LanguageModel, tensorfile
-from fastrnn.estimator import NotFittedError
+from fastrnn.parameterized import NotFittedError
 from fastrnn.plan import TrainingState
 from fastrnn.sampling import Sampler
 from fastrnn.text import Vocabulary

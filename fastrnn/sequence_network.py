@@ -1,0 +1,285 @@
+"""The network of all models that judge sequences, or each of their steps.
+
+inputs (N, T, D) -> recurrent layers -> pooling, or the rows of all steps -> linear layer.
+
+With an encoder in front (tokens to vectors) the inputs are whatever that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.files import build
+from fastrnn.minibatches import Batch
+from fastrnn.modules import Dropout
+from fastrnn.pooling import Pool
+
+__all__ = ["Encoder", "Loss", "SequenceNetwork", "Supervised", "Weighted", "make_layers",
+           "network_specs", "pad"]  # fmt: skip
+
+Array = NDArray[Any]
+Backward = Callable[[Array], None]
+Loss = Callable[[Array, Array, Array], tuple[float, Array]]
+Spec = tuple[str, dict[str, Any]]
+
+STEPS = 2**15  # of a chunk in inference: what lies between the layers stays in the caches
+
+
+class Encoder(Protocol):
+    """What stands before the recurrent layers: sequences as the caller has them to vectors."""
+
+    @property
+    def layers(self) -> Mapping[str, Any]:
+        """Its layers by name."""
+
+    def forward(self, items: Sequence[Any], training: bool) -> tuple[Array, Array, Backward]:
+        """Vectors (N, T, D), zero or any in padding; lengths (N,); where their gradients go."""
+
+
+class Numbers:
+    """The encoder of sequences that are vectors already."""
+
+    layers: Mapping[str, Any] = {}
+
+    def forward(self, items: Sequence[Array], training: bool) -> tuple[Array, Array, Backward]:
+        """The sequences padded; their gradients are not asked for."""
+        x, lengths = pad(items)
+        return x, lengths, lambda dx: None
+
+
+def pad(items: Sequence[Array]) -> tuple[Array, Array]:
+    """Sequences (T_i, ...) as one array (N, T, ...), zero after their ends, and their lengths."""
+    lengths = np.array([len(item) for item in items], dtype=np.int64)
+    T = int(lengths.max(initial=0))
+    if (lengths == T).all():
+        return np.stack(items), lengths
+    out = np.zeros((len(items), T, *items[0].shape[1:]), items[0].dtype)
+    for row, item in zip(out, items, strict=True):
+        row[: len(item)] = item
+    return out, lengths
+
+
+def network_specs(
+    parameters: Mapping[str, Any], width: int, n_outputs: int, dtype: np.dtype, *, pooled: bool
+) -> dict[str, Spec]:
+    """Class and configuration of each layer but the encoder's, from an estimator's parameters.
+
+    Parameters
+    ----------
+    parameters : mapping
+        ``get_params()`` of an estimator.
+    width : int
+        D, of what enters the recurrent layers.
+    n_outputs : int
+        Of the last linear layer.
+    dtype : dtype
+    pooled : bool
+        Whether there is one row for each sequence, not for each step.
+    """
+    own: dict[str, dict[str, Any]] = {
+        "lstm": {"forget_bias": 1.0},
+        "gru": {"reset_after": bool(parameters["reset_after"])},
+        "rnn": {"nonlinearity": parameters["nonlinearity"]},
+    }
+    recurrent = {
+        "input_size": width,
+        "hidden_size": int(parameters["hidden_size"]),
+        "num_layers": int(parameters["num_layers"]),
+        "bidirectional": bool(parameters["bidirectional"]),
+        "dropout": float(parameters["dropout"]),
+        "recurrent_dropout": float(parameters["recurrent_dropout"]),
+        "dtype": dtype.name,
+        **own[parameters["cell"]],
+    }
+    P = recurrent["hidden_size"] * (2 if recurrent["bidirectional"] else 1)
+    specs: dict[str, Spec] = {"rnn": (parameters["cell"].upper(), recurrent)}
+
+    def linear(n: int, m: int, bias: bool = True) -> Spec:
+        config = {"in_features": n, "out_features": m, "bias": bias, "dtype": dtype.name}
+        return "Linear", config
+
+    if pooled and parameters["pooling"] == "attention":
+        specs |= {"attention": linear(P, P), "score": linear(P, 1, bias=False)}
+    return specs | {"output": linear(P, n_outputs)}
+
+
+def make_layers(specs: Mapping[str, Spec], generator: np.random.Generator) -> dict[str, Any]:
+    """New layers by class name and configuration, each with a seed of its own."""
+    return {
+        key: build(kind, {**config, "random_state": int(generator.integers(2**63))})
+        for key, (kind, config) in specs.items()
+    }
+
+
+class SequenceNetwork:
+    """Encoder, recurrent layers, pooling, linear layer.
+
+    Parameters
+    ----------
+    layers : mapping of str to layer
+        ``"rnn"``, ``"output"``, with attention ``"attention"`` and ``"score"``.
+    pooling : {"last", "mean", "max", "attention"} or None
+        None: the rows of all steps.
+    encoder : Encoder, optional
+        What stands before the recurrent layers; by default sequences are vectors (T_i, D).
+    dropout : float
+        Of what enters the linear layer, in training; between recurrent layers it is their own.
+    tbptt_steps : int, optional
+        Windows in which the recurrent layers walk; no gradient flows from one to the one before.
+    seed : int
+        Of the dropout.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Any],
+        pooling: str | None,
+        encoder: Encoder | None = None,
+        dropout: float = 0.0,
+        tbptt_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.rnn, self.output = layers["rnn"], layers["output"]
+        self.encoder: Encoder = Numbers() if encoder is None else encoder
+        self.named = {**self.encoder.layers, **layers}
+        self.pool = Pool(pooling, self.rnn.hidden_size, self.named)
+        self.drop = Dropout(dropout, random_state=seed) if dropout else None
+        self.tbptt_steps = tbptt_steps
+
+    @property
+    def layers(self) -> list[Any]:
+        """All that has parameters, or counts its calls."""
+        return [*self.named.values(), *([] if self.drop is None else [self.drop])]
+
+    def forward(self, items: Sequence[Any]) -> tuple[Array, Backward]:
+        """Outputs (rows, n_outputs) in training mode, and ``backward(doutputs)``."""
+        x, lengths, encoder_back = self.encoder.forward(items, True)
+        y, rnn_back = self._walk(x, lengths)
+        rows, pool_back = self.pool(y, lengths)
+        if self.drop is not None:
+            rows, drop_back = self.drop.forward(rows)
+        out, output_back = self.output.forward(rows)
+
+        def backward(dout: Array) -> None:
+            drows = output_back(dout)
+            if self.drop is not None:
+                drows = drop_back(drows)
+            encoder_back(rnn_back(pool_back(drows)))
+
+        return out, backward
+
+    def _walk(self, x: Array, lengths: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """The recurrent layers, in windows if there are `tbptt_steps`."""
+        stride = self.tbptt_steps or max(x.shape[1], 1)
+        outputs, backs, state = [], [], None
+        for begin in range(0, x.shape[1], stride):
+            part = x[:, begin : begin + stride]
+            y, state, back = self.rnn.forward(
+                part, state=state, lengths=np.clip(lengths - begin, 0, part.shape[1])
+            )
+            outputs.append(y)
+            backs.append(back)
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+
+        def backward(dy: Array) -> Array:
+            parts = [dy[:, i * stride : (i + 1) * stride] for i in range(len(backs))]
+            dx = [back(part)[0] for back, part in zip(backs, parts, strict=True)]
+            return dx[0] if len(dx) == 1 else np.concatenate(dx, axis=1)
+
+        return y, backward
+
+    # Inference
+
+    def rows(self, items: Sequence[Any]) -> Array:
+        """What enters the linear layer: (n, P), or the rows of all steps of all sequences."""
+        return _join(self._in_chunks(items, self._rows))
+
+    def outputs(self, items: Sequence[Any]) -> Array:
+        """What leaves the linear layer, for each row of `rows`."""
+        return _join(self._in_chunks(items, lambda part: self.output(self._rows(part))))
+
+    def _rows(self, items: Sequence[Any]) -> Array:
+        x, lengths, _ = self.encoder.forward(items, False)
+        y, _ = self.rnn(x, lengths=lengths)
+        return self.pool(y, lengths)[0]
+
+    def _in_chunks(
+        self, items: Sequence[Any], function: Callable[[Sequence[Any]], Array]
+    ) -> Iterator[Array]:
+        begin = 0
+        while begin < len(items):
+            end, longest = begin, 0
+            while end < len(items):
+                longest = max(longest, len(items[end]))
+                if end > begin and longest * (end + 1 - begin) > STEPS:
+                    break
+                end += 1
+            yield function(items[begin:end])
+            begin = end
+
+
+def _join(parts: Iterator[Array]) -> Array:
+    found = list(parts)
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+class Weighted:
+    """Targets, each with its weight: what a batch takes of them by number.
+
+    Parameters
+    ----------
+    values : sequence of length n
+        Numbers, rows of an array, or, with a target per step, arrays (T_i, ...).
+    weight : sequence of length n
+        Numbers, or arrays (T_i,).
+    """
+
+    def __init__(self, values: Sequence[Any], weight: Sequence[Any]) -> None:
+        self.values, self.weight = values, weight
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
+        return self.values[i], self.weight[i]
+
+
+class Supervised:
+    """What the training loop trains: a network, and a loss of its outputs beside targets.
+
+    Parameters
+    ----------
+    network : SequenceNetwork
+    loss : callable
+        ``loss(outputs, targets, weight) -> (mean loss, doutputs)``, one of `fastrnn.losses`.
+    """
+
+    def __init__(self, network: SequenceNetwork, loss: Loss) -> None:
+        self.network, self.loss = network, loss
+        self.layers = network.layers
+
+    def learn(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
+        """The weighted mean loss and the weights' sum; adds gradients."""
+        targets, weight = _targets(batch)
+        out, backward = self.network.forward(batch.inputs)
+        loss, dout = self.loss(out, targets, weight)
+        backward(dout)
+        return float(loss), float(weight.sum()), None
+
+    def assess(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
+        """The same without gradients and without dropout."""
+        targets, weight = _targets(batch)
+        loss, _ = self.loss(self.network.outputs(batch.inputs), targets, weight)
+        return float(loss), float(weight.sum()), None
+
+
+def _targets(batch: Batch) -> tuple[Array, Array]:
+    """A batch's targets and weights, one for each row of the network's outputs."""
+    values, weight = zip(*batch.targets, strict=True)
+    if np.ndim(weight[0]):
+        return np.concatenate(values), np.concatenate(weight)
+    return np.asarray(values), np.asarray(weight)
