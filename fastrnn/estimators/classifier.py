@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from fastrnn.estimators.pooled import NumericSequences
-from fastrnn.estimators.targets import read_target
-from fastrnn.sequence_data import Samples
-from fastrnn.sequence_network import Loss
-from fastrnn.targets import Classes, Labels
+from fastrnn.estimators.classification import SequenceClassifier
+from fastrnn.estimators.pooled import PooledNumbers
 
 __all__ = ["RNNClassifier"]
 
 Array = NDArray[Any]
 
 
-class RNNClassifier(ClassifierMixin, NumericSequences):
+class RNNClassifier(SequenceClassifier, PooledNumbers):
     """A recurrent network that tells the class of a sequence."""
 
     def __init__(
@@ -96,11 +88,6 @@ class RNNClassifier(ClassifierMixin, NumericSequences):
         self.n_threads = n_threads
         self.dtype = dtype
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
     def fit(
         self,
         X: Any,
@@ -142,32 +129,4 @@ class RNNClassifier(ClassifierMixin, NumericSequences):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
         """The mean accuracy; of labels, the share of sequences with all of them right."""
-        return float(accuracy_score(y, self.predict(X, lengths), sample_weight=sample_weight))
-
-    # What `fit` asks of y
-
-    def _read_y(self, y: Any, samples: Samples) -> Array:
-        y = read_target(type(self).__name__, y, len(samples), numeric=False)
-        check_classification_targets(y)
-        return y
-
-    def _make_targets(self, y: Array, weight: Array, classes: Any) -> Classes | Labels:
-        if type_of_target(y, input_name="y") == "multilabel-indicator":
-            targets: Classes | Labels = Labels(y.shape[1])
-        elif classes is None:
-            targets = Classes.of(y)
-        else:
-            targets = Classes.of(np.asarray(classes))
-        self.classes_ = targets.classes
-        return targets
-
-    def _class_weights(self, y: Array) -> Any:
-        if self.class_weight is None:
-            return 1.0
-        return compute_sample_weight(self.class_weight, y)
-
-    def _strata(self, y: Array) -> Array | None:
-        return y if y.ndim == 1 else None
-
-    def _loss(self) -> Loss:
-        return self._targets.loss
+        return self._accuracy(y, self.predict(X, lengths), sample_weight)

@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from fastrnn.checks import check_option
-from fastrnn.estimators.pooled import NumericSequences
+from fastrnn.estimators.pooled import PooledNumbers
 from fastrnn.estimators.targets import read_target
 from fastrnn.plan import Plan
 from fastrnn.sequence_data import Samples
@@ -21,7 +21,7 @@ __all__ = ["RNNRegressor"]
 Array = NDArray[Any]
 
 
-class RNNRegressor(RegressorMixin, NumericSequences):
+class RNNRegressor(RegressorMixin, PooledNumbers):
     """A recurrent network that tells one or more numbers of a sequence."""
 
     def __init__(
@@ -133,7 +133,7 @@ class RNNRegressor(RegressorMixin, NumericSequences):
         check_option("loss", self.loss, REGRESSION_LOSSES)
         return super()._check_parameters()
 
-    def _read_y(self, y: Any, samples: Samples) -> Array:
+    def _read_y(self, y: Any, samples: Samples, name: str = "y") -> Array:
         return read_target(type(self).__name__, y, len(samples), numeric=True)
 
     def _make_targets(self, y: Array, weight: Array, classes: Any) -> Quantities:
