@@ -66,6 +66,10 @@ class Optimizer:
         self.learning_rate = learning_rate
         self.weight_decay = check_real("weight_decay", weight_decay, minimum=0.0)
         self.steps = 0
+        self._pair()
+
+    def _pair(self) -> None:
+        """Find the layers' parameters and gradients, and make the state beside them."""
         self._pairs: list[tuple[str, Array, Array]] = [
             (f"{i}.{name}", param, layer.grads[name])
             for i, layer in enumerate(self.layers)
@@ -175,6 +179,17 @@ class Optimizer:
         for name, state in self._state.items():
             for kind, array in state.items():
                 array[...] = namespace(array).asarray(given[f"{kind}.{name}"])
+
+    # A copy's layers have parameters of their own, which its steps must change.
+
+    def __getstate__(self) -> dict[str, Any]:
+        options = {n: v for n, v in vars(self).items() if n not in ("_pairs", "_state")}
+        return {"options": options, "state_dict": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state["options"])
+        self._pair()
+        self.load_state_dict(state["state_dict"])
 
 
 class SGD(Optimizer):

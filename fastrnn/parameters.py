@@ -79,11 +79,25 @@ class Layer(Savable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["config"])  # type: ignore[misc]
-        for name in self.params:
-            self.params[name][...] = state["params"][name]
-            self.grads[name][...] = state["grads"][name]
+        self._restore_arrays(state)
         if state["call_count"] is not None:
             self.call_count = state["call_count"]
+
+    def _restore_arrays(self, state: Mapping[str, Any]) -> None:
+        """Take parameters and gradients from a pickle, if they are those of the configuration."""
+        for kind, own in (("params", self.params), ("grads", self.grads)):
+            if set(state[kind]) != set(own):
+                raise ValueError(
+                    f"{kind}: expected the names {sorted(own)}, got {sorted(state[kind])}"
+                )
+            for name, array in own.items():
+                found = np.asarray(state[kind][name])
+                if found.shape != array.shape or found.dtype != array.dtype:
+                    raise ValueError(
+                        f"{kind}[{name!r}]: expected shape {array.shape} and dtype {array.dtype}, "
+                        f"got {found.shape} and {found.dtype}"
+                    )
+                array[...] = found
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""

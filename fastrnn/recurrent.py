@@ -477,9 +477,7 @@ init_scale, initial_state, dtype, random_state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["config"])  # type: ignore[misc]
-        for name in self.params:
-            self.params[name][...] = state["params"][name]
-            self.grads[name][...] = state["grads"][name]
+        self._restore_arrays(state)
         self._call_count = state["call_count"]
         if state["prepared"]:
             self.prepare()

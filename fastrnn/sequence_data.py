@@ -61,7 +61,7 @@ def form_of(X: Any) -> str:
         return "array" if len(getattr(X, "shape", ())) == 3 else "table"
     if isinstance(X, np.ndarray) and X.ndim != 1:
         return "array" if X.ndim == 3 else "table"
-    if any(isinstance(one, np.ndarray) and one.ndim for one in X):
+    if any(len(getattr(one, "shape", ())) for one in X):
         return "list"
     if not all(isinstance(one, (list, tuple)) for one in X):
         return "table"
@@ -91,8 +91,8 @@ def read_samples(
     dtype : dtype or None
         What to convert to; None keeps float32 and float64 and makes everything else float64.
     layout : {"ntd", "ndt"}
-    missing : {"error", "skip"}
-        ``"skip"`` leaves out steps that are NaN in all channels.
+    missing : {"error", "skip", "keep"}
+        ``"skip"`` leaves out steps that are NaN in all channels, ``"keep"`` looks at no values.
 
     Raises
     ------
@@ -142,7 +142,8 @@ def read_samples(
             )
     if not width:
         raise ValueError(f"{name}: expected at least one channel, got 0")
-    items = [_finite(f"{name}[{i}]", item, missing) for i, item in enumerate(items)]
+    if missing != "keep":
+        items = [_finite(f"{name}[{i}]", item, missing) for i, item in enumerate(items)]
     counts = np.array([len(item) for item in items], dtype=np.int64)
     if not counts.all():
         i = int(np.argmin(counts))

@@ -202,14 +202,25 @@ class SequenceNetwork:
         """What leaves the linear layer, for each row of `rows`."""
         return _join(self._in_chunks(items, lambda part: self.output(self._rows(part))))
 
-    def _rows(self, items: Sequence[Any]) -> Array:
+    def attention(self, items: Sequence[Any]) -> list[Array]:
+        """With attention: how much each step weighs in its sequence's row, arrays (T_i,)."""
+        return [one for part in self._in_chunks(items, self._attention) for one in part]
+
+    def _states(self, items: Sequence[Any]) -> tuple[Array, Array]:
         x, lengths, _ = self.encoder.forward(items, False)
-        y, _ = self.rnn(x, lengths=lengths)
-        return self.pool(y, lengths)[0]
+        return self.rnn(x, lengths=lengths)[0], lengths
+
+    def _rows(self, items: Sequence[Any]) -> Array:
+        return self.pool(*self._states(items))[0]
+
+    def _attention(self, items: Sequence[Any]) -> list[Array]:
+        y, lengths = self._states(items)
+        weights = self.pool.attend(y, lengths)[1]
+        return [row[:count] for row, count in zip(weights, lengths.tolist(), strict=True)]
 
     def _in_chunks(
-        self, items: Sequence[Any], function: Callable[[Sequence[Any]], Array]
-    ) -> Iterator[Array]:
+        self, items: Sequence[Any], function: Callable[[Sequence[Any]], Any]
+    ) -> Iterator[Any]:
         begin = 0
         while begin < len(items):
             end, longest = begin, 0

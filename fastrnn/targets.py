@@ -17,6 +17,8 @@ __all__ = ["REGRESSION_LOSSES", "Classes", "Labels", "Quantities", "softmax"]
 
 Array = NDArray[Any]
 
+TEXT = "OSU"  # kinds of dtypes
+
 REGRESSION_LOSSES = {
     "squared_error": losses.squared_error,
     "absolute_error": losses.absolute_error,
@@ -47,20 +49,26 @@ class Classes:
         self.n_outputs = len(classes)
 
     @classmethod
-    def of(cls, y: Array) -> Classes:
+    def of(cls, y: Array, name: str = "y") -> Classes:
         """The classes that occur."""
         classes = np.unique(y)
         if len(classes) < 2:
-            raise ValueError(f"y: expected at least two classes, got {len(classes)} class")
+            raise ValueError(f"{name}: expected at least two classes, got {len(classes)} class")
         return cls(classes)
 
     def encode(self, y: Array, name: str = "y") -> Array:
         """The classes' numbers, int64 (n,)."""
-        where = np.searchsorted(self.classes, y)
-        where = np.minimum(where, len(self.classes) - 1)
-        wrong = self.classes[where] != y
-        if np.any(wrong):
-            unseen = np.unique(y[wrong])
+        if y.ndim != 1:
+            raise ValueError(
+                f"{name}: expected one class for each sequence, (n,), got shape {y.shape}"
+            )
+        if (y.dtype.kind in TEXT) != (self.classes.dtype.kind in TEXT):  # nothing can be equal
+            unseen = np.unique(y)
+        else:
+            where = np.searchsorted(self.classes, y)
+            where = np.minimum(where, len(self.classes) - 1)
+            unseen = np.unique(y[self.classes[where] != y])
+        if len(unseen):
             raise ValueError(
                 f"{name}: expected the classes {describe_values(self.classes)}, "
                 f"got also {describe_values(unseen)}"

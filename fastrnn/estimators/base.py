@@ -43,6 +43,10 @@ Array = NDArray[Any]
 
 CELLS = ("lstm", "gru", "rnn")
 BATCH = 200  # batch_size="auto": at most so many
+MADE_WITH = (  # what a network is made with, so that it cannot change while training goes on
+    "cell", "hidden_size", "num_layers", "bidirectional", "dropout", "recurrent_dropout",
+    "reset_after", "nonlinearity", "pooling", "tbptt_steps", "standardize", "dtype",
+)  # fmt: skip
 PLAN = (
     "solver", "learning_rate_init", "learning_rate", "momentum", "alpha", "max_iter",
     "max_grad_norm", "early_stopping", "n_iter_no_change", "tol", "callbacks", "n_threads",
@@ -161,9 +165,21 @@ class SequenceEstimator(BaseEstimator):
             self.tbptt_steps,
             int(self._random.integers(2**63)),
         )
+        self._made_with = {
+            name: value for name, value in self.get_params(deep=False).items() if name in MADE_WITH
+        }
         self._optimizer: Any = None
         self.layers_ = self._network.named
         self._record({}, math.inf, False)
+
+    def _check_as_made(self) -> None:
+        """Raise a ValueError unless the parameters are those that the network was made with."""
+        for name, value in self._made_with.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}: expected {value!r}, with which the network was made that training "
+                    f"goes on with, got {getattr(self, name)!r}"
+                )
 
     def _train(
         self,
@@ -180,27 +196,21 @@ class SequenceEstimator(BaseEstimator):
         Parameters
         ----------
         before : dict
-            All attributes as they were before `fit`; so they are again if the first epoch fails.
+            All attributes as they were before `fit`; so they are again if training fails.
         keep_optimizer : bool
             Go on with the optimizer of the last such call, as `partial_fit` does.
         """
-        size = self._batch_size(len(examples.items))
-        if plan.solver != "adamw":  # whose decay is no part of the loss
-            n_batches = -(-len(examples.items) // size)
-            share = plan.alpha * n_batches / _total(examples.weight)
-            plan = dataclasses.replace(plan, alpha=share)
-        training = Training(
-            Supervised(self._network, loss),
-            self._batches(examples, size, self.shuffle),
-            plan,
-            self._random,
-            validation=None if held_out is None else self._batches(held_out, size, False),
-            model=self,
-            optimizer=self._optimizer if keep_optimizer else None,
-        )
         try:
+            training = Training(
+                Supervised(self._network, loss),
+                *self._batches_and_plan(examples, plan),
+                self._random,
+                validation=None if held_out is None else self._validation(held_out),
+                model=self,
+                optimizer=self._optimizer if keep_optimizer else None,
+            )
             outcome = training.run()
-        except FloatingPointError:
+        except Exception:
             self._restore(before)
             raise
         self._optimizer = training.optimizer if keep_optimizer else None
@@ -208,6 +218,25 @@ class SequenceEstimator(BaseEstimator):
         history = {name: past.get(name, []) + new for name, new in outcome.history.items()}
         self._record(history, min(self.best_loss_, outcome.best_loss), outcome.interrupted)
         return self
+
+    def _batches_and_plan(self, examples: Examples, plan: Plan) -> tuple[Batches, Plan]:
+        """What to walk over, and the plan with its penalty as a batch of these bears it."""
+        size, total = self._batch_size(len(examples.items)), _total(examples.weight)
+        if not total:
+            raise ValueError(
+                "sample_weight: expected some weights above 0 of what is trained on, got all 0"
+            )
+        if plan.solver != "adamw":  # whose decay is no part of the loss
+            n_batches = -(-len(examples.items) // size)
+            plan = dataclasses.replace(plan, alpha=plan.alpha * n_batches / total)
+        return self._batches(examples, size, self.shuffle), plan
+
+    def _validation(self, held_out: Examples) -> Batches:
+        if not _total(held_out.weight):
+            raise ValueError(
+                "sample_weight: expected some weights above 0 of what is held out, got all 0"
+            )
+        return self._batches(held_out, self._batch_size(len(held_out.items)), False)
 
     def _batch_size(self, n: int) -> int:
         return min(BATCH, n) if self.batch_size == "auto" else int(self.batch_size)

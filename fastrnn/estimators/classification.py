@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from fastrnn.estimators.pooled import Pooled
-from fastrnn.estimators.targets import read_target
+from fastrnn.estimators.targets import class_factors, read_target
 from fastrnn.sequence_data import Samples
 from fastrnn.sequence_network import Loss
-from fastrnn.targets import Classes, Labels
+from fastrnn.targets import Classes, Labels, describe_values
 
 __all__ = ["ClassOutputs", "SequenceClassifier"]
 
@@ -28,19 +27,45 @@ class ClassOutputs:
     classes_: Array
     class_weight: Any
     _targets: Classes | Labels
+    _factors: Array | None  # of the weights of each class
 
     def _make_targets(self, y: Array, weight: Any, classes: Any) -> Classes | Labels:
-        if type_of_target(y, input_name="y") == "multilabel-indicator":
+        if y.ndim == 2:
             targets: Classes | Labels = Labels(y.shape[1])
+        elif classes is None:
+            targets = Classes.of(y)
         else:
-            targets = Classes.of(y if classes is None else np.asarray(classes))
+            targets = Classes.of(np.asarray(classes), "classes")
         self.classes_ = targets.classes
         return targets
 
+    def _weigh_classes(self, y: Array, weight: Array, partial: bool) -> None:
+        if isinstance(self.class_weight, str) and partial:
+            raise ValueError(
+                "class_weight: expected a dict or None with partial_fit, which does not see all "
+                f"targets, got {self.class_weight!r}"
+            )
+        if isinstance(self._targets, Labels) and self.class_weight is not None:
+            raise ValueError(
+                "class_weight: expected None with several labels for each sequence, got "
+                f"{self.class_weight!r} (sample_weight does as much)"
+            )
+        codes = self._targets.encode(y)
+        self._factors = class_factors(self.class_weight, self.classes_, codes, weight)
+
     def _weights_of_classes(self, y: Array, weight: Array) -> Array:
-        if self.class_weight is None:
-            return weight
-        return weight * compute_sample_weight(self.class_weight, y)
+        return weight if self._factors is None else weight * self._factors[self._targets.encode(y)]
+
+    def _check_classes(self, classes: Any) -> None:
+        """Raise a ValueError unless `classes` are those of the first call of `partial_fit`."""
+        if classes is None or not hasattr(self, "layers_"):
+            return
+        given = np.unique(np.asarray(classes))
+        if not np.array_equal(given, self.classes_):
+            raise ValueError(
+                f"classes: expected {describe_values(self.classes_)}, as in the first call, "
+                f"got {describe_values(given)}"
+            )
 
     def _loss(self) -> Loss:
         return self._targets.loss
@@ -55,8 +80,13 @@ class SequenceClassifier(ClassifierMixin, ClassOutputs, Pooled):
         return tags
 
     def _read_y(self, y: Any, samples: Samples, name: str = "y") -> Array:
-        y = read_target(type(self).__name__, y, len(samples), numeric=False)
+        y = read_target(type(self).__name__, y, len(samples), numeric=False, name=name)
         check_classification_targets(y)
+        if y.ndim == 2 and type_of_target(y, input_name=name) != "multilabel-indicator":
+            raise ValueError(
+                f"{name}: expected a class for each sequence, (n,), or zeros and ones, (n, K), "
+                f"got {describe_values(np.unique(y))} in shape {y.shape}"
+            )
         return y
 
     def _strata(self, y: Array) -> Array | None:

@@ -7,6 +7,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from fastrnn.estimators.classification import SequenceClassifier
+from fastrnn.estimators.docs import documented
 from fastrnn.estimators.pooled import PooledNumbers
 
 __all__ = ["RNNClassifier"]
@@ -14,8 +15,66 @@ __all__ = ["RNNClassifier"]
 Array = NDArray[Any]
 
 
+@documented
 class RNNClassifier(SequenceClassifier, PooledNumbers):
-    """A recurrent network that tells the class of a sequence."""
+    """A recurrent network that tells the class of a sequence, or which labels it has.
+
+    Recurrent layers walk each sequence, `pooling` makes one row of their states, and a linear layer
+    gives a logit for each class. Trained on the cross entropy of the logits' softmax, or of each
+    label's sigmoid.
+
+    X is an array (n, T, D) of n sequences of T steps and D channels, padded if there are `lengths`;
+    a table (n, T), whose rows are sequences of one channel; or a list of arrays (T_i, D) or (T_i,).
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : array (K,)
+        The classes, sorted; the labels' numbers where y was (n, K) of zeros and ones.
+    n_features_in_ : int
+        Columns of a table, T; channels of all else, D.
+    feature_names_in_ : array of str
+        Names of the columns, if X was a frame that has some.
+    channels_ : object or None
+        With `standardize` the channels' ``mean`` and ``scale``, arrays (D,).
+    {attributes}
+
+    See Also
+    --------
+    RNNRegressor : Numbers of whole sequences.
+    fastrnn.plots : The history, attention and confusions as pictures.
+
+    Notes
+    -----
+    Where n <= batch_size, each epoch is one step on all of the data. A sequence's answer does not
+    depend on those around it. What scikit-learn does with X it also does with lists of sequences:
+    splits, searches and pipelines work, but not what makes arrays of X, such as `StandardScaler`.
+
+    Examples
+    --------
+    Which way do noisy ramps go?
+
+    >>> import numpy as np
+    >>> from fastrnn import RNNClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.array(["down", "up"] * 30)
+    >>> ramps = np.where(y == "up", 1, -1)[:, None] * np.linspace(-1, 1, 20)
+    >>> X = ramps + 0.5 * rng.standard_normal((60, 20))
+    >>> model = RNNClassifier(hidden_size=8, max_iter=30, random_state=0).fit(X[:40], y[:40])
+    >>> model.score(X[40:], y[40:]) > 0.9
+    True
+    >>> model.predict_proba(X[40:42]).shape
+    (2, 2)
+
+    Sequences of unequal length are a list:
+
+    >>> lists = [x[: 10 + i % 10] for i, x in enumerate(X)]
+    >>> model.fit(lists, y).predict(lists[:2]).shape
+    (2,)
+    """
 
     def __init__(
         self,
@@ -97,7 +156,36 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         lengths: Any = None,
         eval_set: Any = None,
     ) -> Self:
-        """Train on sequences and their classes."""
+        """Train on sequences and their classes.
+
+        Parameters
+        ----------
+        X : array (n, T, D) or (n, T), frame, or list of n arrays (T_i, D) or (T_i,)
+        y : array (n,), or (n, K) of zeros and ones
+            A class of any kind for each sequence; or which of K labels each has.
+        sample_weight : array (n,), optional
+            How much each sequence counts, at least 0. One that weighs 2 counts as two do, one that
+            weighs 0 as none.
+        lengths : array of int (n,), optional
+            How many steps of each sequence of an array (n, T, D) are real; at least 1.
+        eval_set : (X, y) or (X, y, lengths), optional
+            What to measure ``validation_loss`` on after each epoch, and to watch with
+            `early_stopping`; then nothing of X is held out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If X is not of real numbers, or a parameter of the wrong type.
+        ValueError
+            If X, y, weights or parameters are not such as this says. Nothing is trained then, and
+            an estimator that was fitted stays as it was.
+        FloatingPointError
+            If the loss becomes infinite or NaN in the first epoch.
+        """
         return self._fit(X, y, sample_weight, lengths, eval_set)
 
     def partial_fit(
@@ -109,24 +197,101 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         sample_weight: Any = None,
         lengths: Any = None,
     ) -> Self:
-        """One pass over some sequences; the first call fixes classes, width and scaling."""
+        """Train for one pass over some sequences, going on where the last call stopped.
+
+        The first call fixes classes, channels and scaling; the optimizer's state is kept from call
+        to call. There is no validation, and `learning_rate` is that of the first epoch.
+
+        Parameters
+        ----------
+        X, y, sample_weight, lengths
+            As for `fit`.
+        classes : array (K,), optional
+            All classes that will ever come; needed by the first call unless its y has all.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            See `fit`; and if y has a class that the first call did not know, if `classes` are not
+            those of the first call, or with ``class_weight="balanced"``, which would need all y.
+        """
+        self._check_classes(classes)
         return self._fit(X, y, sample_weight, lengths, partial=True, classes=classes)
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
-        """The class of each sequence."""
+        """Tell the class of each sequence.
+
+        Parameters
+        ----------
+        X : array (n, T, D) or (n, T), frame, or list of n arrays (T_i, D) or (T_i,)
+            Of as many channels as `fit` has seen; steps may be more or fewer, but not in a table
+            where `fit` saw a table.
+        lengths : array of int (n,), optional
+            How many steps of each sequence of an array (n, T, D) are real.
+
+        Returns
+        -------
+        array (n,), or (n, K) of zeros and ones for labels
+
+        Raises
+        ------
+        ValueError
+            If X does not fit to what `fit` has seen.
+        """
         outputs = self._answers(X, lengths)
         return self._targets.predict(outputs)
 
     def predict_proba(self, X: Any, lengths: Any = None) -> Array:
-        """The probability of each class."""
+        """Tell the probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X, lengths
+            As for `predict`.
+
+        Returns
+        -------
+        array (n, K)
+            In the order of `classes_`, of the dtype that is computed in.
+        """
         outputs = self._answers(X, lengths)
         return self._targets.predict_proba(outputs)
 
     def decision_function(self, X: Any, lengths: Any = None) -> Array:
-        """The logit of each class."""
+        """Tell the logit of each class, or of each label.
+
+        Parameters
+        ----------
+        X, lengths
+            As for `predict`.
+
+        Returns
+        -------
+        array (n, K), or (n,) for two classes
+            Of two classes, by how much the second's logit is larger.
+        """
         outputs = self._answers(X, lengths)
         return self._targets.decision_function(outputs)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
-        """The mean accuracy; of labels, the share of sequences with all of them right."""
+        """Tell the mean accuracy; of labels, the share of sequences with all of them right.
+
+        Parameters
+        ----------
+        X, lengths
+            As for `predict`.
+        y : array (n,) or (n, K)
+            What is right.
+        sample_weight : array (n,), optional
+            How much each sequence counts.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
         return self._accuracy(y, self.predict(X, lengths), sample_weight)

@@ -5,28 +5,175 @@ from __future__ import annotations
 import inspect
 from typing import TypeVar
 
-__all__ = ["documented"]
+__all__ = ["ATTRIBUTES", "PARAMETERS", "documented"]
 
 Class = TypeVar("Class", bound=type)
 
 PARAMETERS = {
-    "cell": """cell : {"lstm", "gru", "rnn"}, default "lstm"
-        The kind of recurrent layer. An LSTM's forget gates start with a bias of 1.""",
+    "cell": """
+        cell : {"lstm", "gru", "rnn"}, default "lstm"
+            The kind of recurrent layer. An LSTM's forget gates start with a bias of 1.""",
+    "hidden_size": """
+        hidden_size : int, default 64
+            H, units of each recurrent layer and direction.""",
+    "num_layers": """
+        num_layers : int, default 1
+            Recurrent layers; each further one reads the outputs of the one below.""",
+    "bidirectional": """
+        bidirectional : bool, default False
+            Whether a second direction walks each sequence from its end; the two stand side by
+            side.""",
+    "dropout": """
+        dropout : float, default 0.0
+            Probability, in [0, 1), of dropping a number between recurrent layers and before the
+            last linear layer, in training.""",
+    "recurrent_dropout": """
+        recurrent_dropout : float, default 0.0
+            Probability, in [0, 1), of dropping a unit from all of a sequence's recurrent products,
+            in training (Y. Gal and Z. Ghahramani, NeurIPS 2016).""",
+    "reset_after": """
+        reset_after : bool, default False
+            With ``cell="gru"``: whether the reset gate acts after the product, as in PyTorch, and
+            not before, as in the paper. See `fastrnn.GRU`.""",
+    "nonlinearity": """
+        nonlinearity : {"tanh", "relu", "sigmoid"}, default "tanh"
+            With ``cell="rnn"``: the function of the sums.""",
+    "pooling": """
+        pooling : {"last", "mean", "max", "attention"}, default "last"
+            How the states at all steps become one row for each sequence: where each direction
+            ends, the mean, each unit's largest value, or the mean with learned weights (Z. Yang et
+            al., NAACL 2016). Padding takes no part.""",
+    "standardize": """
+        standardize : bool, default True
+            Subtract from each channel its mean over all real steps of the training data, and divide
+            by its standard deviation, both weighted by `sample_weight`. With `partial_fit` the
+            first call decides.""",
+    "missing": """
+        missing : {"error", "skip"}, default "error"
+            What to do with NaN: refuse it, or leave out the steps that are NaN in all
+            channels. A step that is NaN in some channels is always refused.""",
+    "input_layout": """
+        input_layout : {"ntd", "ndt"}, default "ntd"
+            The axes of an X of three dimensions: sequences, steps, channels, or sequences,
+            channels, steps. Arrays in a list are then (T_i, D) or (D, T_i). Never guessed.""",
+    "alpha": """
+        alpha : float, default 1e-4
+            L2 penalty: alpha/2 times the sum of squares of all weights (not biases), divided by the
+            number of sequences in a batch, is added to the loss (with `sample_weight`, by the mean
+            over batches of their sums of weights). With ``solver="adamw"`` it is the decoupled
+            weight decay instead. Reported losses are without it.""",
+    "solver": """
+        solver : {"adam", "adamw", "sgd", "rmsprop", "adagrad"}, default "adam"
+            The rule of updates, see `fastrnn.optim`.""",
+    "learning_rate_init": """
+        learning_rate_init : float, default 0.005
+            The learning rate that `learning_rate` starts from.""",
+    "learning_rate": """
+        learning_rate : str or callable, default "constant"
+            ``"constant"``, ``"linear"`` or ``"cosine"`` (down to 0 at `max_iter`),
+            ``"invscaling"``, ``"adaptive"`` (a fifth after two epochs without a gain of `tol`),
+            or a function of the epoch (from 0) and `history_` that gives the epoch's rate.""",
+    "momentum": """
+        momentum : float, default 0.9
+            For ``solver="sgd"``, in [0, 1).""",
+    "batch_size": """
+        batch_size : int or "auto", default "auto"
+            Sequences in a step of training; "auto" is min(200, n).""",
+    "shuffle": """
+        shuffle : bool, default True
+            Whether batches are drawn anew for each epoch, of sequences of like length. Without it
+            sequences come in the order of X.""",
+    "max_iter": """
+        max_iter : int, default 200
+            Epochs, at most: passes over all of the training data.""",
+    "max_grad_norm": """
+        max_grad_norm : float or None, default 5.0
+            The gradients are scaled by min(1, max_grad_norm / norm), the norm taken over all of
+            them. None leaves them as they are.""",
+    "tbptt_steps": """
+        tbptt_steps : int or None, default None
+            Truncated BPTT: walk a sequence in windows of so many steps, with the state carried on
+            but no gradient of it. It bounds how far back gradients reach. Not with
+            `bidirectional`.""",
+    "early_stopping": """
+        early_stopping : bool, default False
+            Whether to watch the validation loss instead of the training loss, and to end with the
+            weights of the epoch where it was lowest. The validation data are
+            `validation_fraction` of the training data, or the `eval_set` given to `fit`.""",
+    "validation_fraction": """
+        validation_fraction : float, default 0.1
+            In (0, 1): how much of the data `early_stopping` holds out, of each class alike.""",
+    "n_iter_no_change": """
+        n_iter_no_change : int, default 10
+            Stop after so many epochs in a row in which the watched loss has not fallen by
+            `tol`.""",
+    "tol": """
+        tol : float, default 1e-4
+            In the unit of the loss.""",
+    "class_weight": """
+        class_weight : dict, "balanced" or None, default None
+            A factor of each class's weights, by class; "balanced" gives all classes the same
+            weight in sum. It multiplies `sample_weight`.""",
+    "warm_start": """
+        warm_start : bool, default False
+            Whether `fit` goes on with the weights of the last call; classes, width and scaling
+            stay.""",
+    "callbacks": """
+        callbacks : callable, list of callables or None, default None
+            Each is called with a `fastrnn.plan.TrainingState` after every epoch; one with a
+            method ``after_step`` has that called after every step. A true answer ends training.""",
+    "random_state": """
+        random_state : int, numpy.random.Generator, numpy.random.RandomState or None, default None
+            What initial weights, batches, held-out data and dropout follow from.""",
+    "verbose": """
+        verbose : int, default 0
+            0 is silent, 1 shows lines and a bar, 2 lines alone.""",
+    "n_threads": """
+        n_threads : int or None, default None
+            Threads of native code in `fit` and in answers; None leaves the number as it is, see
+            `fastrnn.set_num_threads`. Results have the same bits for any number.""",
+    "dtype": """
+        dtype : {"float32", "float64"} or None, default None
+            What is computed in; None follows X, whose integers become float64.""",
+}
+
+ATTRIBUTES = {
+    "layers_": """
+        layers_ : dict of str to layer
+            The network's layers: ``"rnn"``, ``"output"`` and what else it has.""",
+    "history_": """
+        history_ : dict of str to list of float
+            For each epoch ``loss``, ``validation_loss`` if there is validation,
+            ``learning_rate``, ``grad_norm`` (the largest, before clipping) and ``seconds``.""",
+    "loss_curve_": """
+        loss_curve_ : list of float
+            ``history_["loss"]``: mean training losses, measured while the weights changed.""",
+    "best_loss_": """
+        best_loss_ : float
+            The lowest loss watched: of validation with `early_stopping`, else of training.""",
+    "n_iter_": """
+        n_iter_ : int
+            Epochs in all.""",
+    "interrupted_": """
+        interrupted_ : bool
+            Whether Ctrl-C ended the last training; the estimator keeps what it has learned.""",
 }
 
 
 def documented(cls: Class) -> Class:
-    """Put the texts of a class's shared parameters where its docstring says ``{parameters}``.
+    """Put shared texts where a class's docstring says ``{parameters}`` and ``{attributes}``.
 
-    They come in the order of the constructor; a parameter that the docstring itself describes is
-    left out.
+    Parameters come in the order of the constructor; what the docstring itself describes is left
+    out.
     """
     text = inspect.cleandoc(cls.__doc__ or "")
     own = {line.split(" : ")[0] for line in text.splitlines() if " : " in line}
-    shared = [
-        inspect.cleandoc(PARAMETERS[name])
-        for name in inspect.signature(cls).parameters
-        if name not in own and name in PARAMETERS
-    ]
-    cls.__doc__ = text.replace("{parameters}", "\n".join(shared))
+    shared = [name for name in inspect.signature(cls).parameters if name in PARAMETERS]
+    for mark, names, texts in (
+        ("{parameters}", shared, PARAMETERS),
+        ("{attributes}", list(ATTRIBUTES), ATTRIBUTES),
+    ):
+        found = [inspect.cleandoc(texts[name]) for name in names if name not in own]
+        text = text.replace(mark, "\n".join(found))
+    cls.__doc__ = text
     return cls

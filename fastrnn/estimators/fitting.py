@@ -48,7 +48,7 @@ class SupervisedEstimator(SequenceEstimator):
 
     # X
 
-    def _read(self, X: Any, lengths: Any, *, reset: bool) -> Samples:
+    def _read(self, X: Any, lengths: Any, *, reset: bool, name: str = "X") -> Samples:
         """The sequences of X; with `reset` they decide what later ones must have."""
         raise NotImplementedError
 
@@ -92,6 +92,9 @@ class SupervisedEstimator(SequenceEstimator):
             raise ValueError("sample_weight: expected some weights above 0, got all 0")
         return weight
 
+    def _weigh_classes(self, y: Any, weight: Any, partial: bool) -> None:
+        """Learn what `class_weight` makes of the training targets."""
+
     def _weights_of_classes(self, y: Any, weight: Any) -> Any:
         """The weights times what `class_weight` says of each target."""
         return weight
@@ -118,6 +121,8 @@ class SupervisedEstimator(SequenceEstimator):
         if partial:
             plan = dataclasses.replace(plan, max_iter=1, early_stopping=False)
         go_on = (partial or self.warm_start) and hasattr(self, "layers_")
+        if go_on:
+            self._check_as_made()
         with self._unchanged_on_error() as before:
             samples = self._read(X, lengths, reset=not go_on)
             y = self._read_y(y, samples)
@@ -133,6 +138,7 @@ class SupervisedEstimator(SequenceEstimator):
                 )
             if not go_on:
                 self._learn_input(samples.take(kept), _take(weight, kept))
+            self._weigh_classes(y, weight, partial)
             examples = self._examples(samples, y, weight)
             held_out = None if eval_set is None else self._held_out(eval_set)
             if len(held):
@@ -155,7 +161,7 @@ class SupervisedEstimator(SequenceEstimator):
                 f"eval_set: expected (X, y) or (X, y, lengths), got {describe(eval_set)}"
             )
         X, y, lengths = (*eval_set, None)[:3]
-        samples = self._read(X, lengths, reset=False)
+        samples = self._read(X, lengths, reset=False, name="eval_set")
         y = self._read_y(y, samples, "eval_set")
         return self._examples(samples, y, self._weights(None, samples), "eval_set")
 

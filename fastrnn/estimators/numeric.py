@@ -43,7 +43,9 @@ class NumericSequences(SupervisedEstimator):
 
     # X
 
-    def _read(self, X: Any, lengths: Any, *, reset: bool) -> Samples:
+    def _read(
+        self, X: Any, lengths: Any, *, reset: bool, name: str = "X", missing: str | None = None
+    ) -> Samples:
         """The sequences of X; with `reset` they decide what later ones must have."""
         dtype = None if self.dtype is None else np.dtype(self.dtype)
         if not reset:
@@ -52,16 +54,17 @@ class NumericSequences(SupervisedEstimator):
         if form == "table":
             X = self._read_table(X, reset)
         elif reset:
-            for name in ("feature_names_in_", "_table_columns"):
-                self.__dict__.pop(name, None)
-        samples = read_samples(X, lengths, dtype, self.input_layout, self.missing)
+            for attribute in ("feature_names_in_", "_table_columns"):
+                self.__dict__.pop(attribute, None)
+        missing = self.missing if missing is None else missing
+        samples = read_samples(X, lengths, dtype, self.input_layout, missing, name)
         if reset:
             self._width, self._dtype = samples.width, samples.items[0].dtype
             if form != "table":
                 self.n_features_in_ = samples.width
         elif samples.width != self._width:
             raise ValueError(
-                f"X: expected sequences of {self._width} channels, as fit has seen, "
+                f"{name}: expected sequences of {self._width} channels, as fit has seen, "
                 f"got {samples.width}"
             )
         return samples

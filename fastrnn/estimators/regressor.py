@@ -9,6 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from fastrnn.checks import check_option
+from fastrnn.estimators.docs import documented
 from fastrnn.estimators.pooled import PooledNumbers
 from fastrnn.estimators.targets import read_target
 from fastrnn.plan import Plan
@@ -21,8 +22,62 @@ __all__ = ["RNNRegressor"]
 Array = NDArray[Any]
 
 
+@documented
 class RNNRegressor(RegressorMixin, PooledNumbers):
-    """A recurrent network that tells one or more numbers of a sequence."""
+    """A recurrent network that tells one or more numbers of a sequence.
+
+    Recurrent layers walk each sequence, `pooling` makes one row of their states, and a linear layer
+    gives the numbers, learned in units of their own spread: inside, targets have mean 0 and
+    standard deviation 1.
+
+    X is an array (n, T, D) of n sequences of T steps and D channels, padded if there are `lengths`;
+    a table (n, T), whose rows are sequences of one channel; or a list of arrays (T_i, D) or (T_i,).
+
+    Parameters
+    ----------
+    loss : {"squared_error", "absolute_error", "huber"}, default "squared_error"
+        Of the standardized targets; Huber's goes from the square to the line at a distance of one
+        standard deviation.
+    {parameters}
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Columns of a table, T; channels of all else, D.
+    feature_names_in_ : array of str
+        Names of the columns, if X was a frame that has some.
+    channels_ : object or None
+        With `standardize` the channels' ``mean`` and ``scale``, arrays (D,).
+    {attributes}
+
+    See Also
+    --------
+    RNNClassifier : Classes, or labels, of whole sequences.
+    fastrnn.plots : The history and attention as pictures.
+
+    Notes
+    -----
+    Where n <= batch_size, each epoch is one step on all of the data. A sequence's answer does not
+    depend on those around it.
+
+    Examples
+    --------
+    The sum of numbers that come one by one:
+
+    >>> import numpy as np
+    >>> from fastrnn import RNNRegressor
+    >>> X = np.random.default_rng(0).standard_normal((200, 12, 1))
+    >>> y = X.sum(axis=(1, 2))
+    >>> model = RNNRegressor(cell="gru", hidden_size=16, max_iter=60, random_state=0)
+    >>> model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.8
+    True
+
+    Two numbers at once:
+
+    >>> both = np.column_stack([y, X.max(axis=(1, 2))])
+    >>> model.fit(X, both).predict(X[:3]).shape
+    (3, 2)
+    """
 
     def __init__(
         self,
@@ -104,22 +159,104 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         lengths: Any = None,
         eval_set: Any = None,
     ) -> Self:
-        """Train on sequences and their numbers."""
+        """Train on sequences and their numbers.
+
+        Parameters
+        ----------
+        X : array (n, T, D) or (n, T), frame, or list of n arrays (T_i, D) or (T_i,)
+        y : array (n,) or (n, K)
+            One number for each sequence, or K.
+        sample_weight : array (n,), optional
+            How much each sequence counts, at least 0. One that weighs 2 counts as two do, one that
+            weighs 0 as none.
+        lengths : array of int (n,), optional
+            How many steps of each sequence of an array (n, T, D) are real; at least 1.
+        eval_set : (X, y) or (X, y, lengths), optional
+            What to measure ``validation_loss`` on after each epoch, and to watch with
+            `early_stopping`; then nothing of X is held out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If X is not of real numbers, or a parameter of the wrong type.
+        ValueError
+            If X, y, weights or parameters are not such as this says. Nothing is trained then, and
+            an estimator that was fitted stays as it was.
+        FloatingPointError
+            If the loss becomes infinite or NaN in the first epoch.
+        """
         return self._fit(X, y, sample_weight, lengths, eval_set)
 
     def partial_fit(
         self, X: Any, y: Any, *, sample_weight: Any = None, lengths: Any = None
     ) -> Self:
-        """One pass over some sequences; the first call fixes widths and scaling."""
+        """Train for one pass over some sequences, going on where the last call stopped.
+
+        The first call fixes channels, the number of targets, and both scalings; the optimizer's
+        state is kept from call to call. There is no validation, and `learning_rate` is that of the
+        first epoch.
+
+        Parameters
+        ----------
+        X, y, sample_weight, lengths
+            As for `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            See `fit`; and if y has another number of targets than in the first call.
+        """
         return self._fit(X, y, sample_weight, lengths, partial=True)
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
-        """The number of each sequence, (n,), or several, (n, K), as y was."""
+        """Tell the number, or the numbers, of each sequence.
+
+        Parameters
+        ----------
+        X : array (n, T, D) or (n, T), frame, or list of n arrays (T_i, D) or (T_i,)
+            Of as many channels as `fit` has seen; steps may be more or fewer, but not in a table
+            where `fit` saw a table.
+        lengths : array of int (n,), optional
+            How many steps of each sequence of an array (n, T, D) are real.
+
+        Returns
+        -------
+        array (n,) or (n, K), as y was
+            In y's units, of the dtype that is computed in.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit to what `fit` has seen.
+        """
         outputs = self._answers(X, lengths)
         return self._targets.predict(outputs)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
-        """R², the share of the variance that is explained."""
+        """Tell R², the share of the variance that is explained, as a mean over the targets.
+
+        Parameters
+        ----------
+        X, lengths
+            As for `predict`.
+        y : array (n,) or (n, K)
+            What is right.
+        sample_weight : array (n,), optional
+            How much each sequence counts.
+
+        Returns
+        -------
+        float
+            At most 1.
+        """
         return float(r2_score(y, self.predict(X, lengths), sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
@@ -134,7 +271,7 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         return super()._check_parameters()
 
     def _read_y(self, y: Any, samples: Samples, name: str = "y") -> Array:
-        return read_target(type(self).__name__, y, len(samples), numeric=True)
+        return read_target(type(self).__name__, y, len(samples), numeric=True, name=name)
 
     def _make_targets(self, y: Array, weight: Array, classes: Any) -> Quantities:
         return Quantities.of(y, weight)
