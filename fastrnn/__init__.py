@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from fastrnn.embedding import Embedding
     from fastrnn.estimators import RNNClassifier as RNNClassifier
     from fastrnn.estimators import RNNRegressor as RNNRegressor
+    from fastrnn.estimators import SequenceTagger as SequenceTagger
+    from fastrnn.estimators import TextClassifier as TextClassifier
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
@@ -66,7 +68,9 @@ _MODULES = {
     "Linear": "modules",
     "RNNClassifier": "estimators",
     "RNNRegressor": "estimators",
+    "SequenceTagger": "estimators",
     "Sequential": "sequential",
+    "TextClassifier": "estimators",
     "cells": "cells",
     "clip_grad_norm": "optim",
     "gradient_check": "finite_differences",

@@ -29,12 +29,15 @@ class Samples:
 
     Attributes
     ----------
-    items : list of arrays (T_i, D)
+    items : list of arrays (T_i, D), or of texts as sequences of tokens
     lengths : array (n,) of int64
+    padded : int or None
+        T, if they came as one array of so many steps.
     """
 
-    items: list[Array]
+    items: list[Any]
     lengths: Array
+    padded: int | None = None
 
     @property
     def width(self) -> int:
@@ -46,7 +49,7 @@ class Samples:
 
     def take(self, index: Array) -> Samples:
         """Some of the sequences."""
-        return Samples([self.items[i] for i in index], self.lengths[index])
+        return Samples([self.items[i] for i in index], self.lengths[index], self.padded)
 
 
 def form_of(X: Any) -> str:
@@ -102,6 +105,7 @@ def read_samples(
         If sequences are empty or differ in their channels, if `lengths` do not fit, or if there are
         infinite or NaN values.
     """
+    padded = None
     if form_of(X) == "list":
         if lengths is not None:
             raise ValueError(
@@ -127,6 +131,7 @@ def read_samples(
             whole = whole.transpose(0, 2, 1)
         if dtype is not None:
             whole = whole.astype(dtype, copy=False)
+        padded = whole.shape[1]
         if lengths is None:
             items = list(whole)
         else:
@@ -148,7 +153,7 @@ def read_samples(
     if not counts.all():
         i = int(np.argmin(counts))
         raise ValueError(f"{name}[{i}]: expected at least one step, got an empty sequence")
-    return Samples(items, counts)
+    return Samples(items, counts, padded)
 
 
 def _axes(layout: str) -> tuple[str, str, str]:
@@ -214,13 +219,18 @@ class Channels:
         self.mean, self.scale = mean, scale
 
     @classmethod
-    def of(cls, samples: Samples, weight: Array) -> Channels:
-        """The weighted mean and standard deviation; every step has its sequence's weight."""
-        total = float(weight @ samples.lengths)
-        mean = _sum(item.sum(axis=0, dtype=np.float64) * w for item, w in _pairs(samples, weight))
-        mean = mean / total
-        squares = _sum(((item - mean) ** 2).sum(axis=0) * w for item, w in _pairs(samples, weight))
-        spread = np.sqrt(squares / total)
+    def of(cls, samples: Samples, weight: Any) -> Channels:
+        """The weighted mean and standard deviation.
+
+        Parameters
+        ----------
+        weight : sequence of length n
+            Of each sequence, and so of every step of it, or arrays (T_i,) of its steps.
+        """
+        pairs = list(zip(samples.items, map(_column, weight), strict=True))
+        total = sum(float(np.broadcast_to(w, (len(item), 1)).sum()) for item, w in pairs)
+        mean = _sum(np.multiply(item, w, dtype=np.float64).sum(axis=0) for item, w in pairs) / total
+        spread = np.sqrt(_sum((w * (item - mean) ** 2).sum(axis=0) for item, w in pairs) / total)
         tiny = 10 * np.finfo(samples.items[0].dtype).eps * np.abs(mean)
         return cls(mean, np.where(spread > tiny, spread, 1.0))
 
@@ -228,11 +238,14 @@ class Channels:
         """(x - mean) / scale, in the sequences' own dtype."""
         dtype = samples.items[0].dtype
         mean, scale = self.mean.astype(dtype), self.scale.astype(dtype)
-        return Samples([(item - mean) / scale for item in samples.items], samples.lengths)
+        return Samples(
+            [(item - mean) / scale for item in samples.items], samples.lengths, samples.padded
+        )
 
 
-def _pairs(samples: Samples, weight: Array) -> Iterator[tuple[Array, float]]:
-    yield from zip(samples.items, weight.tolist(), strict=True)
+def _column(weight: Any) -> Any:
+    """A sequence's weight as it multiplies (T_i, D)."""
+    return weight[:, None] if np.ndim(weight) else float(weight)
 
 
 def _sum(parts: Iterator[Array]) -> Array:

@@ -13,16 +13,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.batches import Symbols
 from fastrnn.files import build
 from fastrnn.minibatches import Batch
 from fastrnn.modules import Dropout
 from fastrnn.pooling import Pool
 
-__all__ = ["Encoder", "Loss", "SequenceNetwork", "Supervised", "Weighted", "make_layers",
+__all__ = ["Encoder", "Loss", "SequenceNetwork", "Spec", "Supervised", "Weighted", "make_layers",
            "network_specs", "pad"]  # fmt: skip
 
 Array = NDArray[Any]
-Backward = Callable[[Array], None]
+Backward = Callable[[Any], None]
 Loss = Callable[[Array, Array, Array], tuple[float, Array]]
 Spec = tuple[str, dict[str, Any]]
 
@@ -36,14 +37,22 @@ class Encoder(Protocol):
     def layers(self) -> Mapping[str, Any]:
         """Its layers by name."""
 
-    def forward(self, items: Sequence[Any], training: bool) -> tuple[Array, Array, Backward]:
-        """Vectors (N, T, D), zero or any in padding; lengths (N,); where their gradients go."""
+    @property
+    def masks(self) -> Sequence[Any]:
+        """What else counts its calls."""
+
+    def forward(self, items: Sequence[Any], training: bool) -> tuple[Any, Array, Backward]:
+        """Vectors (N, T, D), zero or any in padding; lengths (N,); where their gradients go.
+
+        Instead of vectors there may be `Symbols`, whose gradients then come as those of their rows.
+        """
 
 
 class Numbers:
     """The encoder of sequences that are vectors already."""
 
     layers: Mapping[str, Any] = {}
+    masks: Sequence[Any] = ()
 
     def forward(self, items: Sequence[Array], training: bool) -> tuple[Array, Array, Backward]:
         """The sequences padded; their gradients are not asked for."""
@@ -153,7 +162,8 @@ class SequenceNetwork:
     @property
     def layers(self) -> list[Any]:
         """All that has parameters, or counts its calls."""
-        return [*self.named.values(), *([] if self.drop is None else [self.drop])]
+        drop = [] if self.drop is None else [self.drop]
+        return [*self.named.values(), *self.encoder.masks, *drop]
 
     def forward(self, items: Sequence[Any]) -> tuple[Array, Backward]:
         """Outputs (rows, n_outputs) in training mode, and ``backward(doutputs)``."""
@@ -172,23 +182,26 @@ class SequenceNetwork:
 
         return out, backward
 
-    def _walk(self, x: Array, lengths: Array) -> tuple[Array, Callable[[Array], Array]]:
+    def _walk(self, x: Any, lengths: Array) -> tuple[Array, Callable[[Array], Any]]:
         """The recurrent layers, in windows if there are `tbptt_steps`."""
-        stride = self.tbptt_steps or max(x.shape[1], 1)
+        T = (x.index if isinstance(x, Symbols) else x).shape[1]
+        stride = self.tbptt_steps or max(T, 1)
         outputs, backs, state = [], [], None
-        for begin in range(0, x.shape[1], stride):
-            part = x[:, begin : begin + stride]
+        for begin in range(0, T, stride):
+            part = _window(x, slice(begin, begin + stride))
             y, state, back = self.rnn.forward(
-                part, state=state, lengths=np.clip(lengths - begin, 0, part.shape[1])
+                part, state=state, lengths=np.clip(lengths - begin, 0, min(stride, T - begin))
             )
             outputs.append(y)
             backs.append(back)
         y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
 
-        def backward(dy: Array) -> Array:
+        def backward(dy: Array) -> Any:
             parts = [dy[:, i * stride : (i + 1) * stride] for i in range(len(backs))]
             dx = [back(part)[0] for back, part in zip(backs, parts, strict=True)]
-            return dx[0] if len(dx) == 1 else np.concatenate(dx, axis=1)
+            if len(dx) == 1:
+                return dx[0]
+            return sum(dx) if isinstance(x, Symbols) else np.concatenate(dx, axis=1)
 
         return y, backward
 
@@ -231,6 +244,11 @@ class SequenceNetwork:
                 end += 1
             yield function(items[begin:end])
             begin = end
+
+
+def _window(x: Any, part: slice) -> Any:
+    """Some of the steps."""
+    return Symbols(x.rows, x.index[:, part]) if isinstance(x, Symbols) else x[:, part]
 
 
 def _join(parts: Iterator[Array]) -> Array:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import check_int, check_option, check_positive_int, describe
 
-__all__ = ["LEVELS", "Vocabulary", "as_documents"]
+__all__ = ["LEVELS", "TOKENS", "Text", "Vocabulary", "as_documents", "as_tokens"]
 
 Ids = NDArray[np.int64]
+Text = str | Iterable[str]
 
 LEVELS = ("char", "word")
+TOKENS = "token"  # the level of texts that come as lists of tokens
 _WORDS = re.compile(r"\n|[^\s]+")  # a line's end is a token of its own: it says something
 
 
@@ -29,9 +31,11 @@ class Vocabulary:
 
     Parameters
     ----------
-    level : {"char", "word"}
+    level : {"char", "word", "token"}
         What a token is: one code point, or a run of characters that are not white space. For words
-        a line's end is a token too; other white space only separates.
+        a line's end is a token too; other white space only separates. With ``"token"`` every text
+        is an iterable of tokens, split by whoever made it, and a token is any str. The other two
+        take such texts as well.
     tokens : sequence of str
         The tokens, without the two symbols, each once.
 
@@ -44,6 +48,9 @@ class Vocabulary:
     array([4, 5, 2, 3, 0])
     >>> vocabulary.decode([4, 5, 2, 3])
     'hole'
+    >>> vocabulary = Vocabulary.from_texts([["New York", "is"], ["is"]], level="token")
+    >>> vocabulary.encode(["New York", "sleeps"])
+    array([3, 0])
     """
 
     UNKNOWN = 0
@@ -51,14 +58,14 @@ class Vocabulary:
     SYMBOLS = ("<unk>", "<s>")  # how the two are shown; text that reads so is another token
 
     def __init__(self, level: str, tokens: Sequence[str]) -> None:
-        self.level: str = check_option("level", level, LEVELS)
+        self.level: str = check_option("level", level, (*LEVELS, TOKENS))
         self.tokens = tuple(tokens)
         first = len(self.SYMBOLS)
         self._ids = {token: first + i for i, token in enumerate(self.tokens)}
         for token in self.tokens:
             if not isinstance(token, str):
                 raise TypeError(f"tokens: expected texts, got {describe(token)}")
-            if self._split(token) != [token]:
+            if level != TOKENS and list(self.split(token)) != [token]:
                 raise ValueError(f"tokens: expected single {level}s, got {describe(token)}")
         if len(self._ids) < len(self.tokens):
             twice = next(t for t, n in Counter(self.tokens).items() if n > 1)
@@ -73,7 +80,7 @@ class Vocabulary:
     @classmethod
     def from_texts(
         cls,
-        texts: Iterable[str],
+        texts: Iterable[Text],
         level: str,
         *,
         min_count: int = 1,
@@ -83,9 +90,9 @@ class Vocabulary:
 
         Parameters
         ----------
-        texts : iterable of str
-            The texts.
-        level : {"char", "word"}
+        texts : iterable of str, or of iterables of str
+            The texts, or the tokens of each.
+        level : {"char", "word", "token"}
             What a token is.
         min_count : int, default 1
             Tokens that come less often become `UNKNOWN`.
@@ -95,10 +102,10 @@ class Vocabulary:
         min_count = check_positive_int("min_count", min_count)
         if max_size is not None:
             max_size = check_int("max_size", max_size, 0)
-        split = cls(level, ())._split
+        split = cls(level, ()).split
         counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(split(text))
+        for i, text in enumerate(texts):
+            counts.update(split(text, f"texts[{i}]"))
         kept = [(-n, token) for token, n in counts.items() if n >= min_count]
         return cls(level, [token for _, token in sorted(kept)[:max_size]])
 
@@ -120,13 +127,11 @@ class Vocabulary:
         first = len(self.SYMBOLS)
         return self.SYMBOLS[number] if number < first else self.tokens[number - first]
 
-    def encode(self, text: str) -> Ids:
+    def encode(self, text: Text) -> Ids:
         """The numbers of a text's tokens, int64 of shape (n,); `UNKNOWN` for those not known."""
-        if not isinstance(text, str):
-            raise TypeError(f"text: expected str, got {describe(text)}")
-        if self._table is None:
+        if self._table is None or not isinstance(text, str):
             get, unknown = self._ids.get, self.UNKNOWN
-            return np.array([get(token, unknown) for token in self._split(text)], dtype=np.int64)
+            return np.array([get(token, unknown) for token in self.split(text)], dtype=np.int64)
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
         return self._table[np.minimum(points, len(self._table) - 1)]
 
@@ -145,8 +150,23 @@ class Vocabulary:
             return token
         return " " + token
 
-    def _split(self, text: str) -> list[str]:
-        return list(text) if self.level == "char" else _WORDS.findall(text)
+    def split(self, text: Text, name: str = "text") -> Sequence[str]:
+        """The tokens of a text; those of one that is split already are as they are."""
+        if isinstance(text, str) and self.level != TOKENS:
+            return text if self.level == "char" else _WORDS.findall(text)
+        return as_tokens(name, text, "" if self.level == TOKENS else "str or ")
+
+
+def as_tokens(name: str, tokens: Any, others: str = "") -> list[str]:
+    """An iterable of str as a list; anything else, one str among it, is a TypeError."""
+    wanted = f"{others}an iterable of tokens (str)"
+    if isinstance(tokens, (str, bytes, dict)) or not isinstance(tokens, Iterable):
+        raise TypeError(f"{name}: expected {wanted}, got {describe(tokens)}")
+    found = list(tokens)
+    for i, token in enumerate(found):
+        if not isinstance(token, str):
+            raise TypeError(f"{name}[{i}]: expected a token (str), got {describe(token)}")
+    return found
 
 
 def as_documents(name: str, text: Any) -> list[str]:

@@ -54,6 +54,18 @@ def test_rare_tokens_may_be_left_out() -> None:
     assert Vocabulary.from_texts(text, "char", max_size=0).tokens == ()
 
 
+def test_texts_may_be_split_already() -> None:
+    vocabulary = Vocabulary.from_texts([["New York", ""], iter(["New York"])], "token")
+    assert vocabulary.tokens == ("New York", "")
+    assert vocabulary.encode(["", "New York", "York"]).tolist() == [3, 2, 0]
+    assert vocabulary.decode([2, 2]) == "New York New York"
+    words = Vocabulary.from_texts(["the cat", ["the", "dog"]], "word")
+    assert words.tokens == ("the", "cat", "dog")
+    assert words.encode("the dog").tolist() == words.encode(("the", "dog")).tolist() == [2, 4]
+    with pytest.raises(ValueError, match="tokens: expected single words, got 'New York'"):
+        Vocabulary.from_texts([["New York"]], "word")
+
+
 BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: Vocabulary("letter", ()), ValueError, "level: expected one of 'char', 'word'"),
     (lambda: Vocabulary("char", ["ab"]), ValueError, "tokens: expected single chars, got 'ab'"),
@@ -61,7 +73,14 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: Vocabulary("word", ["a b"]), ValueError, "tokens: expected single words, got 'a b'"),
     (lambda: Vocabulary("char", [1]), TypeError, "tokens: expected texts, got 1"),
     (lambda: Vocabulary("char", "aba"), ValueError, "tokens: expected each once, got 'a' more"),
-    (lambda: Vocabulary("char", "a").encode(b"a"), TypeError, "text: expected str, got b'a'"),
+    (
+        lambda: Vocabulary("char", "a").encode(b"a"),
+        TypeError,
+        "text: expected str or an iter.*b'a'",
+    ),
+    (lambda: Vocabulary("token", "a").encode("ab"), TypeError, "text: expected an iter.*got 'ab'"),
+    (lambda: Vocabulary("token", "a").encode([2]), TypeError, r"text\[0\]: expected a token .*2"),
+    (lambda: Vocabulary.from_texts([["a"], "b"], "token"), TypeError, r"texts\[1\]: expected an"),
     (lambda: Vocabulary("char", "a").token(3), ValueError, "number: expected below 3, got 3"),
     (lambda: Vocabulary("char", "a").decode([-1]), ValueError, "number: expected an integer of"),
     (lambda: Vocabulary.from_texts([], "char", min_count=0), ValueError, "min_count: expected"),

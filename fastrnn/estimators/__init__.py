@@ -9,5 +9,7 @@ except ImportError as error:  # pragma: no cover - the tests of it run without s
 
 from fastrnn.estimators.classifier import RNNClassifier
 from fastrnn.estimators.regressor import RNNRegressor
+from fastrnn.estimators.tagger import SequenceTagger
+from fastrnn.estimators.text_classifier import TextClassifier
 
-__all__ = ["RNNClassifier", "RNNRegressor"]
+__all__ = ["RNNClassifier", "RNNRegressor", "SequenceTagger", "TextClassifier"]

@@ -46,6 +46,8 @@ BATCH = 200  # batch_size="auto": at most so many
 MADE_WITH = (  # what a network is made with, so that it cannot change while training goes on
     "cell", "hidden_size", "num_layers", "bidirectional", "dropout", "recurrent_dropout",
     "reset_after", "nonlinearity", "pooling", "tbptt_steps", "standardize", "dtype",
+    "level", "embedding_dim", "min_count", "max_vocabulary", "unknown_rate",
+    "chars", "char_embedding_dim", "char_hidden_size",
 )  # fmt: skip
 PLAN = (
     "solver", "learning_rate_init", "learning_rate", "momentum", "alpha", "max_iter",

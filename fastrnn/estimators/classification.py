@@ -29,7 +29,7 @@ class ClassOutputs:
     _targets: Classes | Labels
     _factors: Array | None  # of the weights of each class
 
-    def _make_targets(self, y: Array, weight: Any, classes: Any) -> Classes | Labels:
+    def _make_targets(self, y: Any, weight: Any, classes: Any) -> Classes | Labels:
         if y.ndim == 2:
             targets: Classes | Labels = Labels(y.shape[1])
         elif classes is None:
@@ -39,7 +39,7 @@ class ClassOutputs:
         self.classes_ = targets.classes
         return targets
 
-    def _weigh_classes(self, y: Array, weight: Array, partial: bool) -> None:
+    def _weigh_classes(self, y: Any, weight: Any, partial: bool) -> None:
         if isinstance(self.class_weight, str) and partial:
             raise ValueError(
                 "class_weight: expected a dict or None with partial_fit, which does not see all "
@@ -53,7 +53,7 @@ class ClassOutputs:
         codes = self._targets.encode(y)
         self._factors = class_factors(self.class_weight, self.classes_, codes, weight)
 
-    def _weights_of_classes(self, y: Array, weight: Array) -> Array:
+    def _weights_of_classes(self, y: Any, weight: Any) -> Any:
         return weight if self._factors is None else weight * self._factors[self._targets.encode(y)]
 
     def _check_classes(self, classes: Any) -> None:

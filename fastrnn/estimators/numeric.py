@@ -43,10 +43,13 @@ class NumericSequences(SupervisedEstimator):
 
     # X
 
-    def _read(
-        self, X: Any, lengths: Any, *, reset: bool, name: str = "X", missing: str | None = None
+    def _read(self, X: Any, lengths: Any, *, reset: bool, name: str = "X") -> Samples:
+        return self._read_numbers(X, lengths, self.missing, reset=reset, name=name)
+
+    def _read_numbers(
+        self, X: Any, lengths: Any, missing: str, *, reset: bool, name: str = "X"
     ) -> Samples:
-        """The sequences of X; with `reset` they decide what later ones must have."""
+        """The same with `missing` as here."""
         dtype = None if self.dtype is None else np.dtype(self.dtype)
         if not reset:
             dtype = self._dtype
@@ -56,7 +59,6 @@ class NumericSequences(SupervisedEstimator):
         elif reset:
             for attribute in ("feature_names_in_", "_table_columns"):
                 self.__dict__.pop(attribute, None)
-        missing = self.missing if missing is None else missing
         samples = read_samples(X, lengths, dtype, self.input_layout, missing, name)
         if reset:
             self._width, self._dtype = samples.width, samples.items[0].dtype

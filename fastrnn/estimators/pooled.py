@@ -98,7 +98,7 @@ class PooledNumbers(Pooled, NumericSequences):
         """
         found = self._step_weights(X, lengths)
         # As long as the sequences are in X.
-        whole = self._read(X, lengths, reset=False, missing="keep")
+        whole = self._read_numbers(X, lengths, "keep", reset=False)
         rows = []
         for item, weights in zip(whole.items, found, strict=True):
             row = np.zeros(len(item), self._dtype)

@@ -1,0 +1,270 @@
+"""A label for each step of a sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from fastrnn.checks import check_bool, check_positive_int, describe
+from fastrnn.estimators.classification import ClassOutputs
+from fastrnn.estimators.fitting import Entrance
+from fastrnn.estimators.numeric import NumericSequences
+from fastrnn.estimators.steps import read_steps
+from fastrnn.estimators.tokens import TokenSequences, is_tokens
+from fastrnn.sequence_data import Samples
+from fastrnn.targets import Classes, Labels
+from fastrnn.text import TOKENS
+
+__all__ = ["SequenceTagger"]
+
+Array = NDArray[Any]
+
+
+class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
+    """A recurrent network that tells the label of every step of a sequence."""
+
+    _pooled = False
+    missing = "error"  # a step left out would leave its label without a step
+
+    def __init__(
+        self,
+        chars: bool = False,
+        *,
+        embedding_dim: int = 64,
+        min_count: int = 1,
+        max_vocabulary: int | None = None,
+        unknown_rate: float = 0.25,
+        char_embedding_dim: int = 32,
+        char_hidden_size: int = 32,
+        cell: str = "lstm",
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = False,
+        nonlinearity: str = "tanh",
+        standardize: bool = True,
+        input_layout: str = "ntd",
+        alpha: float = 1e-4,
+        solver: str = "adam",
+        learning_rate_init: float = 0.005,
+        learning_rate: Any = "constant",
+        momentum: float = 0.9,
+        batch_size: Any = "auto",
+        shuffle: bool = True,
+        max_iter: int = 20,
+        max_grad_norm: float | None = 5.0,
+        tbptt_steps: int | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        callbacks: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+        n_threads: int | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.chars = chars
+        self.embedding_dim = embedding_dim
+        self.min_count = min_count
+        self.max_vocabulary = max_vocabulary
+        self.unknown_rate = unknown_rate
+        self.char_embedding_dim = char_embedding_dim
+        self.char_hidden_size = char_hidden_size
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.reset_after = reset_after
+        self.nonlinearity = nonlinearity
+        self.standardize = standardize
+        self.input_layout = input_layout
+        self.alpha = alpha
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.max_iter = max_iter
+        self.max_grad_norm = max_grad_norm
+        self.tbptt_steps = tbptt_steps
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+        self.n_threads = n_threads
+        self.dtype = dtype
+
+    def _check_parameters(self) -> Any:
+        check_bool("chars", self.chars)
+        for name in ("char_embedding_dim", "char_hidden_size"):
+            check_positive_int(name, getattr(self, name))
+        return super()._check_parameters()
+
+    # X
+
+    @property
+    def _input(self) -> type[TokenSequences | NumericSequences]:
+        """How X is read: as fit has seen it."""
+        return TokenSequences if self._of_tokens else NumericSequences
+
+    def _read(self, X: Any, lengths: Any, *, reset: bool, name: str = "X") -> Samples:
+        is_list = isinstance(X, (list, tuple))
+        several = is_list or (isinstance(X, np.ndarray) and X.dtype.kind in "OUS")
+        for i, one in enumerate(X if several else ()):
+            if isinstance(one, (str, bytes)):
+                raise TypeError(
+                    f"{name}[{i}]: expected a list of tokens or an array of numbers, "
+                    f"got {describe(one)}"
+                )
+        if reset:
+            self._of_tokens = several and any(map(is_tokens, X))
+        if not self._of_tokens:
+            if self.chars:
+                raise TypeError(
+                    f"{name}: expected lists of tokens with chars=True, got {describe(X)}"
+                )
+            samples = NumericSequences._read(self, X, lengths, reset=reset, name=name)
+            return dataclasses.replace(samples, padded=None) if is_list else samples
+        if lengths is not None:
+            raise ValueError(f"lengths: expected none with tokens, got {describe(lengths)}")
+        table = isinstance(X, np.ndarray) and X.ndim == 2
+        samples = self._read_texts(list(X) if table else X, TOKENS, reset, name)
+        return dataclasses.replace(samples, padded=X.shape[1]) if table else samples
+
+    def _learn_input(self, samples: Samples, weight: Any) -> None:
+        self._input._learn_input(self, samples, weight)
+
+    def _items(self, samples: Samples) -> list[Any]:
+        return self._input._items(self, samples)
+
+    def _entrance(self, samples: Samples) -> Entrance:
+        return self._input._entrance(self, samples)
+
+    # y: a list of arrays (T_i,)
+
+    def _read_y(self, y: Any, samples: Samples, name: str = "y") -> list[Array]:
+        if y is None:
+            raise ValueError("SequenceTagger requires y to be passed, but the target y is None")
+        return read_steps(name, y, samples, "labels")
+
+    def _make_targets(self, y: list[Array], weight: Any, classes: Any) -> Classes | Labels:
+        flat = np.concatenate(y)
+        check_classification_targets(flat)
+        return super()._make_targets(flat, weight, classes)
+
+    def _encode(self, y: list[Array], name: str) -> list[Array]:
+        return _parts(self._targets.encode(np.concatenate(y), name), y)
+
+    def _weights(self, sample_weight: Any, samples: Samples) -> list[Array]:
+        """Weights of the steps: those of whole sequences are those of each step."""
+        if sample_weight is None or not any(np.ndim(one) for one in sample_weight):
+            weight = super()._weights(sample_weight, samples)
+            return [np.full(T, w) for w, T in zip(weight, samples.lengths, strict=True)]
+        weights = [
+            one.astype(np.float64)
+            for one in read_steps("sample_weight", sample_weight, samples, "weights")
+        ]
+        flat = np.concatenate(weights)
+        if not (np.isfinite(flat) & (flat >= 0)).all():
+            raise ValueError("sample_weight: expected finite numbers of at least 0, got others")
+        if not flat.any():
+            raise ValueError("sample_weight: expected some weights above 0, got all 0")
+        return weights
+
+    def _weigh_classes(self, y: list[Array], weight: list[Array], partial: bool) -> None:
+        super()._weigh_classes(np.concatenate(y), np.concatenate(weight), partial)
+
+    def _weights_of_classes(self, y: list[Array], weight: list[Array]) -> list[Array]:
+        flat = super()._weights_of_classes(np.concatenate(y), np.concatenate(weight))
+        return _parts(flat, weight)
+
+    # Fitting
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        lengths: Any = None,
+        eval_set: Any = None,
+    ) -> Self:
+        """Train on sequences and the labels of their steps."""
+        return self._fit(X, y, sample_weight, lengths, eval_set)
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        *,
+        sample_weight: Any = None,
+        lengths: Any = None,
+    ) -> Self:
+        """One pass over some sequences; the first call fixes classes, width and vocabulary."""
+        self._check_classes(classes)
+        return self._fit(X, y, sample_weight, lengths, partial=True, classes=classes)
+
+    # Inference
+
+    def _answers(self, X: Any, lengths: Any) -> tuple[Array, Samples]:
+        """The network's outputs, a row for each real step, and the sequences."""
+        check_is_fitted(self, "layers_")
+        samples = self._read(X, lengths, reset=False)
+        return self._outputs(self._items(samples)), samples
+
+    def predict(self, X: Any, lengths: Any = None) -> Any:
+        """The label of each step."""
+        outputs, samples = self._answers(X, lengths)
+        return _in_form(self._targets.predict(outputs), samples)
+
+    def predict_proba(self, X: Any, lengths: Any = None) -> Any:
+        """The probability of each class at each step."""
+        outputs, samples = self._answers(X, lengths)
+        return _in_form(self._targets.predict_proba(outputs), samples)
+
+    def decision_function(self, X: Any, lengths: Any = None) -> Any:
+        """The logit of each class at each step."""
+        outputs, samples = self._answers(X, lengths)
+        return _in_form(self._targets.decision_function(outputs), samples)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
+        """The accuracy over all real steps."""
+        outputs, samples = self._answers(X, lengths)
+        true = np.concatenate(self._read_y(y, samples))
+        weight = np.concatenate(self._weights(sample_weight, samples))
+        return float(accuracy_score(true, self._targets.predict(outputs), sample_weight=weight))
+
+
+def _parts(flat: Array, like: list[Array]) -> list[Array]:
+    """An array of all steps as one array for each sequence."""
+    return np.split(flat, np.cumsum([len(one) for one in like])[:-1])
+
+
+def _in_form(flat: Array, samples: Samples) -> Any:
+    """Rows of all real steps as a list, or as an array that is zero in padding."""
+    ends = np.cumsum(samples.lengths)
+    if samples.padded is None:
+        return np.split(flat, ends[:-1])
+    out = np.zeros((len(samples), samples.padded, *flat.shape[1:]), flat.dtype)
+    out[np.arange(samples.padded) < samples.lengths[:, None]] = flat
+    return out
