@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["ATTRIBUTES", "PARAMETERS", "documented"]
 
@@ -26,7 +27,7 @@ PARAMETERS = {
     "dropout": """
         dropout : float, default 0.0
             Probability, in [0, 1), of dropping a number between recurrent layers and before the
-            last linear layer, in training.""",
+            last linear layer, and of the vectors of tokens, in training.""",
     "recurrent_dropout": """
         recurrent_dropout : float, default 0.0
             Probability, in [0, 1), of dropping a unit from all of a sequence's recurrent products,
@@ -134,7 +135,23 @@ PARAMETERS = {
             `fastrnn.set_num_threads`. Results have the same bits for any number.""",
     "dtype": """
         dtype : {"float32", "float64"} or None, default None
-            What is computed in; None follows X, whose integers become float64.""",
+            What is computed in; None follows X, whose integers become float64, and is float32 for
+            text.""",
+    "embedding_dim": """
+        embedding_dim : int, default 64
+            The size of a token's vector.""",
+    "min_count": """
+        min_count : int, default 1
+            Tokens that come less often in the training data are unknown, as are those of later data
+            that are not in the vocabulary.""",
+    "max_vocabulary": """
+        max_vocabulary : int or None, default None
+            At most so many tokens, the most frequent, are known.""",
+    "unknown_rate": """
+        unknown_rate : float, default 0.25
+            How often known tokens are read as unknown in training, so that the unknown token is
+            learned: one that comes n times, with probability unknown_rate / (unknown_rate + n) (E.
+            Kiperwasser and Y. Goldberg, TACL 4, 2016).""",
 }
 
 ATTRIBUTES = {
@@ -163,17 +180,27 @@ ATTRIBUTES = {
 def documented(cls: Class) -> Class:
     """Put shared texts where a class's docstring says ``{parameters}`` and ``{attributes}``.
 
-    Parameters come in the order of the constructor; what the docstring itself describes is left
-    out.
+    Parameters come in the order of the constructor, with its defaults; what the docstring itself
+    describes is left out.
     """
     text = inspect.cleandoc(cls.__doc__ or "")
     own = {line.split(" : ")[0] for line in text.splitlines() if " : " in line}
-    shared = [name for name in inspect.signature(cls).parameters if name in PARAMETERS]
-    for mark, names, texts in (
-        ("{parameters}", shared, PARAMETERS),
-        ("{attributes}", list(ATTRIBUTES), ATTRIBUTES),
-    ):
-        found = [inspect.cleandoc(texts[name]) for name in names if name not in own]
-        text = text.replace(mark, "\n".join(found))
-    cls.__doc__ = text
+    parameters = [
+        _with_default(inspect.cleandoc(PARAMETERS[name]), parameter.default)
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name in PARAMETERS and name not in own
+    ]
+    attributes = [inspect.cleandoc(said) for name, said in ATTRIBUTES.items() if name not in own]
+    text = text.replace("{parameters}", "\n".join(parameters))
+    cls.__doc__ = text.replace("{attributes}", "\n".join(attributes))
     return cls
+
+
+def _with_default(said: str, default: Any) -> str:
+    """A parameter's text with the default of one class, where it is another."""
+    first, _, rest = said.partition("\n")
+    head, _, written = first.rpartition(", default ")
+    if ast.literal_eval(written) == default:
+        return said
+    shown = f'"{default}"' if isinstance(default, str) else repr(default)
+    return f"{head}, default {shown}\n{rest}"

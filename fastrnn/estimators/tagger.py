@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastrnn.checks import check_bool, check_positive_int, describe
 from fastrnn.estimators.classification import ClassOutputs
+from fastrnn.estimators.docs import documented
 from fastrnn.estimators.fitting import Entrance
 from fastrnn.estimators.numeric import NumericSequences
 from fastrnn.estimators.steps import read_steps
@@ -26,8 +27,82 @@ __all__ = ["SequenceTagger"]
 Array = NDArray[Any]
 
 
+@documented
 class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
-    """A recurrent network that tells the label of every step of a sequence."""
+    """A recurrent network that tells the label of every step of a sequence.
+
+    Recurrent layers, by default of both directions, walk each sequence, and a linear layer gives a
+    logit for each class at every step. Trained on the mean over all real steps of the cross entropy
+    of the logits' softmax.
+
+    X is an array (n, T, D) of n sequences of T steps and D channels, padded if there are `lengths`;
+    a table (n, T), whose rows are sequences of one channel; a list of arrays (T_i, D) or (T_i,); or
+    lists of tokens, such as the words of sentences. Labels and predictions have its form: lists of
+    arrays (T_i,) for lists, arrays (n, T) for arrays and tables.
+
+    Parameters
+    ----------
+    chars : bool, default False
+        For tokens: whether to join to a word's vector the last states of a recurrent layer that
+        reads its characters in both directions (W. Ling et al., "Finding function in form", EMNLP
+        2015). Endings and capitals then tell of words never seen.
+    {parameters}
+    char_embedding_dim : int, default 32
+        With `chars`: the size of a character's vector.
+    char_hidden_size : int, default 32
+        With `chars`: units of each direction of the LSTM over characters.
+
+    Attributes
+    ----------
+    classes_ : array (K,)
+        The labels, sorted.
+    n_features_in_ : int
+        Columns of a table, T; channels of all else, D. There is none for tokens.
+    feature_names_in_ : array of str
+        Names of the columns, if X was a frame that has some.
+    channels_ : object or None
+        With `standardize` the channels' ``mean`` and ``scale``, arrays (D,), of numbers.
+    vocabulary_ : fastrnn.text.Vocabulary
+        The tokens known.
+    characters_ : fastrnn.text.Vocabulary
+        With `chars`: the characters known.
+    {attributes}
+
+    See Also
+    --------
+    RNNClassifier : One class for a whole sequence.
+    TextClassifier : One class for a text.
+
+    Notes
+    -----
+    scikit-learn takes an estimator whose y are sequences for none of its kinds: `is_classifier` is
+    False. ``cross_val_score`` and ``GridSearchCV`` split lists of sequences and lists of label
+    sequences, and score them by `score`. What they cannot do with lists of labels: name a
+    ``scoring`` such as "accuracy", which wants arrays; stratify the folds; join predictions of
+    unequal length, as ``cross_val_predict`` does; calibrate, stack or vote. With arrays X (n, T, D)
+    and y (n, T) ``cross_val_predict`` works too.
+
+    Examples
+    --------
+    Which numbers are larger than the one before?
+
+    >>> import numpy as np
+    >>> from fastrnn import SequenceTagger
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.standard_normal(5 + i % 4) for i in range(100)]
+    >>> y = [np.where(np.diff(x, prepend=0) > 0, "up", "down") for x in X]
+    >>> model = SequenceTagger(hidden_size=16, max_iter=60, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.9
+    True
+
+    Words by their spelling:
+
+    >>> sentences = [["cats", "sleep"], ["dogs", "run"], ["birds", "sing"]] * 4
+    >>> kinds = [["NOUN", "VERB"]] * 12
+    >>> model = SequenceTagger(chars=True, hidden_size=8, random_state=0).fit(sentences, kinds)
+    >>> model.predict([["cats", "run"]])
+    [array(['NOUN', 'VERB'], dtype='<U4')]
+    """
 
     _pooled = False
     missing = "error"  # a step left out would leave its label without a step
@@ -208,7 +283,37 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         lengths: Any = None,
         eval_set: Any = None,
     ) -> Self:
-        """Train on sequences and the labels of their steps."""
+        """Train on sequences and the labels of their steps.
+
+        Parameters
+        ----------
+        X : array (n, T, D) or (n, T), frame, list of arrays (T_i, D) or (T_i,), or lists of str
+        y : list of n sequences (T_i,), or array (n, T)
+            Labels of any kind. With `lengths` those of padding do not count.
+        sample_weight : array (n,) or (n, T), or list of n arrays (T_i,), optional
+            How much each sequence counts, at each of its steps, or each step; at least 0.
+        lengths : array of int (n,), optional
+            How many steps of each sequence of an array (n, T, D) are real; at least 1.
+        eval_set : (X, y) or (X, y, lengths), optional
+            What to measure ``validation_loss`` on after each epoch, and to watch with
+            `early_stopping`; then nothing of X is held out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If X is neither of real numbers nor of text (bytes are none), or a parameter of the
+            wrong type.
+        ValueError
+            If a sequence has not one label for each step, or X, y, weights or parameters are else
+            not such as this says. Nothing is trained then, and an estimator that was fitted stays
+            as it was.
+        FloatingPointError
+            If the loss becomes infinite or NaN in the first epoch.
+        """
         return self._fit(X, y, sample_weight, lengths, eval_set)
 
     def partial_fit(
@@ -220,7 +325,29 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         sample_weight: Any = None,
         lengths: Any = None,
     ) -> Self:
-        """One pass over some sequences; the first call fixes classes, width and vocabulary."""
+        """Train for one pass over some sequences, going on where the last call stopped.
+
+        The first call fixes labels, channels and scaling or the vocabulary; the optimizer's state
+        is kept from call to call. There is no validation, and `learning_rate` is that of the first
+        epoch.
+
+        Parameters
+        ----------
+        X, y, sample_weight, lengths
+            As for `fit`.
+        classes : array (K,), optional
+            All labels that will ever come; needed by the first call unless its y has all.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            See `fit`; and if y has a label that the first call did not know, if `classes` are not
+            those of the first call, or with ``class_weight="balanced"``, which would need all y.
+        """
         self._check_classes(classes)
         return self._fit(X, y, sample_weight, lengths, partial=True, classes=classes)
 
@@ -233,22 +360,77 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         return self._outputs(self._items(samples)), samples
 
     def predict(self, X: Any, lengths: Any = None) -> Any:
-        """The label of each step."""
+        """Tell the label of each step.
+
+        Parameters
+        ----------
+        X : array (n, T, D) or (n, T), frame, list of arrays (T_i, D) or (T_i,), or lists of str
+            Of the kind that `fit` has seen, with as many channels.
+        lengths : array of int (n,), optional
+            How many steps of each sequence of an array (n, T, D) are real.
+
+        Returns
+        -------
+        list of n arrays (T_i,), or array (n, T)
+            A list for a list. In an array padding has the zero of its dtype, of text "".
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X does not fit to what `fit` has seen.
+        """
         outputs, samples = self._answers(X, lengths)
         return _in_form(self._targets.predict(outputs), samples)
 
     def predict_proba(self, X: Any, lengths: Any = None) -> Any:
-        """The probability of each class at each step."""
+        """Tell the probability of each label at each step.
+
+        Parameters
+        ----------
+        X, lengths
+            As for `predict`.
+
+        Returns
+        -------
+        list of n arrays (T_i, K), or array (n, T, K)
+            In the order of `classes_`, zero in padding.
+        """
         outputs, samples = self._answers(X, lengths)
         return _in_form(self._targets.predict_proba(outputs), samples)
 
     def decision_function(self, X: Any, lengths: Any = None) -> Any:
-        """The logit of each class at each step."""
+        """Tell the logit of each label at each step.
+
+        Parameters
+        ----------
+        X, lengths
+            As for `predict`.
+
+        Returns
+        -------
+        list of n arrays (T_i, K), or array (n, T, K); for two labels (T_i,) or (n, T)
+            Of two labels, by how much the second's logit is larger. Zero in padding.
+        """
         outputs, samples = self._answers(X, lengths)
         return _in_form(self._targets.decision_function(outputs), samples)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
-        """The accuracy over all real steps."""
+        """Tell the accuracy over all real steps of all sequences.
+
+        Parameters
+        ----------
+        X, lengths
+            As for `predict`.
+        y : list of n sequences (T_i,), or array (n, T)
+            What is right.
+        sample_weight : array (n,) or (n, T), or list of n arrays (T_i,), optional
+            How much each sequence, or each step, counts.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
         outputs, samples = self._answers(X, lengths)
         true = np.concatenate(self._read_y(y, samples))
         weight = np.concatenate(self._weights(sample_weight, samples))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 from numpy.typing import NDArray
+from sklearn.utils.metaestimators import available_if
 
 from fastrnn.checks import check_option
 from fastrnn.estimators.classification import SequenceClassifier
+from fastrnn.estimators.docs import documented
+from fastrnn.estimators.pooled import attends
 from fastrnn.estimators.tokens import TokenSequences
 from fastrnn.sequence_data import Samples
 from fastrnn.text import LEVELS
@@ -17,8 +20,60 @@ __all__ = ["TextClassifier"]
 Array = NDArray[Any]
 
 
+@documented
 class TextClassifier(SequenceClassifier, TokenSequences):
-    """A recurrent network that tells the class of a text."""
+    """A recurrent network that tells the class of a text, or which labels it has.
+
+    Each token becomes a vector, recurrent layers walk the vectors, `pooling` makes one row of their
+    states, and a linear layer gives a logit for each class. Trained on the cross entropy of the
+    logits' softmax, or of each label's sigmoid.
+
+    X is a list, an array or a series of strings, which `level` splits into tokens; or of lists of
+    tokens, whoever has split them.
+
+    Parameters
+    ----------
+    level : {"char", "word"}, default "char"
+        What a token of a string is: one code point, or a run of characters that are not white space
+        (a line's end is a token too). For lists of tokens it says nothing.
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : array (K,)
+        The classes, sorted; the labels' numbers where y was (n, K) of zeros and ones.
+    vocabulary_ : fastrnn.text.Vocabulary
+        The tokens known.
+    {attributes}
+
+    See Also
+    --------
+    RNNClassifier : The same of sequences of numbers.
+    SequenceTagger : A label for every token.
+
+    Notes
+    -----
+    A token's vector is learned from the texts where it stands, and a token that later texts bring
+    is read as the one unknown token; with ``level="char"`` there are few of those.
+
+    scikit-learn splits lists of strings, so searches, cross-validation and pipelines work on them.
+    Lists of lists of tokens work too.
+
+    Examples
+    --------
+    >>> from fastrnn import TextClassifier
+    >>> texts = ["to be or not to be", "être ou ne pas être", "the cat", "le chat"] * 5
+    >>> languages = ["English", "French"] * 10
+    >>> model = TextClassifier(hidden_size=16, random_state=0).fit(texts, languages)
+    >>> model.predict(["the dog", "le chien"])
+    array(['English', 'French'], dtype='<U7')
+
+    As a part of something larger:
+
+    >>> from sklearn.model_selection import cross_val_score
+    >>> cross_val_score(model, texts, languages, cv=2).shape
+    (2,)
+    """
 
     def __init__(
         self,
@@ -103,39 +158,180 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         return self._read_texts(X, self.level, reset, name)
 
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None, eval_set: Any = None) -> Self:
-        """Train on texts and their classes."""
+        """Train on texts and their classes.
+
+        Parameters
+        ----------
+        X : list of n strings, or of n lists of strings
+        y : array (n,), or (n, K) of zeros and ones
+            A class of any kind for each text; or which of K labels each has.
+        sample_weight : array (n,), optional
+            How much each text counts, at least 0.
+        eval_set : (X, y), optional
+            What to measure ``validation_loss`` on after each epoch, and to watch with
+            `early_stopping`; then nothing of X is held out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If X is not of text (bytes are none), or a parameter of the wrong type.
+        ValueError
+            If a text has no tokens, or y, weights or parameters are not such as this says. Nothing
+            is trained then, and an estimator that was fitted stays as it was.
+        FloatingPointError
+            If the loss becomes infinite or NaN in the first epoch.
+        """
         return self._fit(X, y, sample_weight, eval_set=eval_set)
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
     ) -> Self:
-        """One pass over some texts; the first call fixes classes and vocabulary."""
+        """Train for one pass over some texts, going on where the last call stopped.
+
+        The first call fixes classes and vocabulary; the optimizer's state is kept from call to
+        call. There is no validation, and `learning_rate` is that of the first epoch.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array (K,), optional
+            All classes that will ever come; needed by the first call unless its y has all.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            See `fit`; and if y has a class that the first call did not know, if `classes` are not
+            those of the first call, or with ``class_weight="balanced"``, which would need all y.
+        """
         self._check_classes(classes)
         return self._fit(X, y, sample_weight, partial=True, classes=classes)
 
     def predict(self, X: Any) -> Array:
-        """The class of each text."""
+        """Tell the class of each text.
+
+        Parameters
+        ----------
+        X : list of n strings, or of n lists of strings
+            Of the kind that `fit` has seen.
+
+        Returns
+        -------
+        array (n,), or (n, K) of zeros and ones for labels
+
+        Raises
+        ------
+        TypeError
+            If X is not of text, or of strings where `fit` has seen tokens.
+        ValueError
+            If a text has no tokens.
+        """
         return self._targets.predict(self._answers(X))
 
     def predict_proba(self, X: Any) -> Array:
-        """The probability of each class."""
+        """Tell the probability of each class, or of each label.
+
+        Parameters
+        ----------
+        X
+            As for `predict`.
+
+        Returns
+        -------
+        array (n, K)
+            In the order of `classes_`, of the dtype that is computed in.
+        """
         return self._targets.predict_proba(self._answers(X))
 
     def decision_function(self, X: Any) -> Array:
-        """The logit of each class."""
+        """Tell the logit of each class, or of each label.
+
+        Parameters
+        ----------
+        X
+            As for `predict`.
+
+        Returns
+        -------
+        array (n, K), or (n,) for two classes
+            Of two classes, by how much the second's logit is larger.
+        """
         return self._targets.decision_function(self._answers(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The mean accuracy; of labels, the share of texts with all of them right."""
+        """Tell the mean accuracy; of labels, the share of texts with all of them right.
+
+        Parameters
+        ----------
+        X
+            As for `predict`.
+        y : array (n,) or (n, K)
+            What is right.
+        sample_weight : array (n,), optional
+            How much each text counts.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
         return self._accuracy(y, self.predict(X), sample_weight)
 
     def transform(self, X: Any) -> Array:
-        """The pooled states of texts, what the last linear layer sees."""
+        """Compute the pooled states of texts, what the last linear layer sees.
+
+        Parameters
+        ----------
+        X
+            As for `predict`.
+
+        Returns
+        -------
+        array (n, P)
+            P is ``hidden_size``, twice that if `bidirectional`.
+        """
         return self._pooled_states(X)
 
     def fit_transform(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Array:
-        """`fit`, and then `transform` of the same texts."""
+        """Train, and compute the pooled states of the same texts.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        array (n, P)
+            See `transform`.
+        """
         return self.fit(X, y, sample_weight=sample_weight).transform(X)
+
+    @available_if(attends)  # type: ignore[untyped-decorator]
+    def attention_weights(self, X: Any) -> list[Array]:
+        """Tell how much each token weighs in its text's pooled state.
+
+        There only with ``pooling="attention"``.
+
+        Parameters
+        ----------
+        X
+            As for `predict`.
+
+        Returns
+        -------
+        list of arrays (T_i,)
+            Each text's weights, which add up to 1.
+        """
+        return self._step_weights(X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
