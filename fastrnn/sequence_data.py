@@ -172,7 +172,8 @@ def _numbers(name: str, x: Any) -> Array:
         raise TypeError(f"{name}: expected real numbers, got dtype {x.dtype}")
     if x.dtype in (np.float32, np.float64):
         return x
-    return x.astype(np.float32 if x.dtype == np.float16 else np.float64)
+    narrow = x.dtype.kind == "f" and x.dtype.itemsize <= 4  # also float32 of foreign byte order
+    return x.astype(np.float32 if narrow else np.float64)
 
 
 def _sequence(name: str, x: Any, layout: str) -> Array:
