@@ -144,7 +144,8 @@ class Quantities:
     @classmethod
     def of(cls, y: Array, weight: Array) -> Quantities:
         """With the weighted mean and standard deviation of y, (n,) or (n, K)."""
-        columns = y.reshape(len(y), -1).astype(np.float64)
+        used = weight > 0
+        columns, weight = y.reshape(len(y), -1)[used].astype(np.float64), weight[used]
         center = np.average(columns, axis=0, weights=weight)
         spread = np.sqrt(np.average((columns - center) ** 2, axis=0, weights=weight))
         return cls(center, np.where(spread > 0, spread, 1.0), y.ndim == 1)

@@ -93,7 +93,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         input_layout: str = "ntd",
         alpha: float = 1e-4,
         solver: str = "adam",
-        learning_rate_init: float = 0.005,
+        learning_rate_init: float = 0.01,
         learning_rate: Any = "constant",
         momentum: float = 0.9,
         batch_size: Any = "auto",
@@ -103,7 +103,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         tbptt_steps: int | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 50,
         tol: float = 1e-4,
         class_weight: Any = None,
         warm_start: bool = False,
@@ -165,7 +165,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
             A class of any kind for each sequence; or which of K labels each has.
         sample_weight : array (n,), optional
             How much each sequence counts, at least 0. One that weighs 2 counts as two do, one that
-            weighs 0 as none.
+            weighs 0 as none; without dropout and in one batch bit for bit.
         lengths : array of int (n,), optional
             How many steps of each sequence of an array (n, T, D) are real; at least 1.
         eval_set : (X, y) or (X, y, lengths), optional

@@ -67,7 +67,7 @@ PARAMETERS = {
         solver : {"adam", "adamw", "sgd", "rmsprop", "adagrad"}, default "adam"
             The rule of updates, see `fastrnn.optim`.""",
     "learning_rate_init": """
-        learning_rate_init : float, default 0.005
+        learning_rate_init : float, default 0.01
             The learning rate that `learning_rate` starts from.""",
     "learning_rate": """
         learning_rate : str or callable, default "constant"
@@ -105,7 +105,7 @@ PARAMETERS = {
         validation_fraction : float, default 0.1
             In (0, 1): how much of the data `early_stopping` holds out, of each class alike.""",
     "n_iter_no_change": """
-        n_iter_no_change : int, default 10
+        n_iter_no_change : int, default 50
             Stop after so many epochs in a row in which the watched loss has not fallen by
             `tol`.""",
     "tol": """

@@ -99,6 +99,10 @@ class SupervisedEstimator(SequenceEstimator):
         """The weights times what `class_weight` says of each target."""
         return weight
 
+    def _merged(self, samples: Samples, y: Any, weight: Any) -> tuple[Samples, Any, Any]:
+        """The same, with sequences that come more than once as one where that is the same."""
+        return samples, y, weight
+
     def _strata(self, y: Any) -> Array | None:
         """What a split is to have equal parts of."""
         return None
@@ -127,12 +131,14 @@ class SupervisedEstimator(SequenceEstimator):
             samples = self._read(X, lengths, reset=not go_on)
             y = self._read_y(y, samples)
             weight = self._weights(sample_weight, samples)
+            splits = plan.early_stopping and eval_set is None
+            if not splits:
+                samples, y, weight = self._merged(samples, y, weight)
             if not go_on:
                 self._random = self._generator()
                 self._targets = self._make_targets(y, weight, classes)
-            kept = np.arange(len(samples))
-            held = kept[:0]
-            if plan.early_stopping and eval_set is None:
+            kept, held = _counting(weight), np.arange(0)
+            if splits:
                 kept, held = held_out_index(
                     len(samples), self.validation_fraction, self._random, self._strata(y)
                 )
@@ -142,7 +148,8 @@ class SupervisedEstimator(SequenceEstimator):
             examples = self._examples(samples, y, weight)
             held_out = None if eval_set is None else self._held_out(eval_set)
             if len(held):
-                examples, held_out = examples.take(kept), examples.take(held)
+                held_out = examples.take(held)
+            examples = examples.take(kept)
             if not go_on:
                 width, dtype, encoder = self._entrance(samples)
                 self._make_network(width, self._targets.n_outputs, dtype, encoder)
@@ -171,6 +178,13 @@ class SupervisedEstimator(SequenceEstimator):
         """X as the network takes it."""
         check_is_fitted(self, "layers_")
         return self._items(self._read(X, lengths, reset=False))
+
+
+def _counting(weight: Any) -> Array:
+    """The numbers of the sequences that weigh more than nothing."""
+    if isinstance(weight, np.ndarray):
+        return np.flatnonzero(weight)
+    return np.array([i for i, steps in enumerate(weight) if np.any(steps)], dtype=np.int64)
 
 
 def _take(values: Any, index: Array) -> Any:

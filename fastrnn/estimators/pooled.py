@@ -11,7 +11,8 @@ from sklearn.utils.metaestimators import available_if
 
 from fastrnn.estimators.fitting import SupervisedEstimator
 from fastrnn.estimators.numeric import NumericSequences
-from fastrnn.sequence_data import form_of
+from fastrnn.estimators.repeats import merge_repeats
+from fastrnn.sequence_data import Samples, form_of
 from fastrnn.thread_count import threads
 
 __all__ = ["Pooled", "PooledNumbers", "attends"]
@@ -56,6 +57,12 @@ def attends(estimator: Any) -> bool:
 
 class PooledNumbers(Pooled, NumericSequences):
     """An estimator with one target for each sequence of numbers."""
+
+    def _merged(self, samples: Samples, y: Any, weight: Any) -> tuple[Samples, Any, Any]:
+        one_batch = self._batch_size(len(samples)) >= len(samples)
+        if one_batch and not self.dropout and not self.recurrent_dropout:
+            return merge_repeats(samples, y, weight)
+        return samples, y, weight
 
     def transform(self, X: Any, lengths: Any = None) -> Array:
         """Compute the pooled states of sequences, what the last linear layer sees.
