@@ -114,6 +114,8 @@ def test_gradients_of_numbers(loss: Any, rng: np.random.Generator) -> None:
 class Vectors:
     """An encoder of integers to the rows of a table."""
 
+    masks = ()
+
     def __init__(self) -> None:
         self.table = Embedding(5, D, dtype="float64", random_state=0)
 
