@@ -47,6 +47,7 @@ FLOORS = [
     ["recurrent"],
     ["embedding", "layers", "modules"],
     ["sequential"],
+    ["pointwise_losses"],
     ["finite_differences", "gradient_norms", "losses", "optim", "metrics"],
     ["language_network", "language_text", "pooling", "solvers", "targets"],
     ["sequence_network", "training"],

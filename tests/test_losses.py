@@ -445,3 +445,90 @@ def test_targets_and_weights_may_be_strided() -> None:
         linear, logits, targets.copy(), weight.copy(), gradient=False
     )
     assert loss == wanted[0]
+
+
+# Quantiles
+
+
+@pytest.mark.parametrize("weighted", [None, "rows", "elements"])
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (), (2, 0)])
+def test_quantile_error_formula_reductions_and_gradient(shape, weighted, rng):
+    q = np.array([0.1, 0.5, 0.75])
+    p, t = rng.standard_normal((*shape, 3)), rng.standard_normal(shape)
+    r = t[..., None] - p
+    w = {
+        None: np.ones((*shape, 3)),
+        "rows": np.broadcast_to(rng.integers(0, 3, shape)[..., None] * 0.5, (*shape, 3)),
+        "elements": rng.integers(0, 3, (*shape, 3)) * 0.5,
+    }[weighted]
+    weight = {None: None, "rows": w[..., 0], "elements": w}[weighted]
+    each = np.maximum(q * r, (q - 1) * r) * w
+    expected = {"mean": each.sum() / max(w.sum(), 1e-300), "sum": each.sum(), "none": each}
+    for reduction, value in expected.items():
+        loss, grad = losses.quantile_error(p, t, q, weight, reduction=reduction)
+        np.testing.assert_allclose(loss, value, rtol=1e-12, atol=1e-15)
+        assert type(loss) is float or reduction == "none"
+        assert (grad.shape, grad.dtype) == (p.shape, p.dtype)
+
+        def total(reduction=reduction):
+            loss, _ = losses.quantile_error(p, t, q, weight, reduction=reduction)
+            return float(np.sum(loss))
+
+        assert not p.size or relative_error(grad, gradient(total, p)) < 1e-6
+
+
+def test_quantile_error_is_lowest_at_the_quantile(rng):
+    t, q = rng.standard_normal(2000), [0.05, 0.5, 0.9]
+    best = np.quantile(t, q)
+
+    def mean(p):
+        return losses.quantile_error(np.tile(p, (len(t), 1)), t, q)[0]
+
+    for shift in (-0.1, 0.1):
+        for i in range(3):
+            assert mean(best) < mean(best + shift * np.eye(3)[i])
+
+
+def test_quantile_error_where_it_is_not_smooth_or_not_finite():
+    loss, grad = losses.quantile_error(np.ones((1, 2)), [1.0], [0.2, 0.8], reduction="none")
+    assert loss.tolist() == grad.tolist() == [[0, 0]]
+    loss, grad = losses.quantile_error(
+        np.array([[np.nan], [np.inf], [0.0]]), [1.0, 1.0, np.nan], [0.2], reduction="none"
+    )
+    assert np.isnan(loss).tolist() == [[True], [False], [True]]
+    assert loss[1, 0] == np.inf
+    loss, grad = losses.quantile_error(np.array([[np.nan], [3.0]]), [1.0, 1.0], [0.25], [0, 1])
+    assert loss == 1.5
+    assert grad.tolist() == [[0], [0.75]]
+
+
+def test_quantile_error_of_lists_and_other_arrays(rng):
+    p, t, q = rng.standard_normal((5, 2)), rng.standard_normal(5), [0.3, 0.6]
+    w = rng.uniform(0, 1, 5)
+    expected, dexpected = losses.quantile_error(p, t, q, w)
+    cut = [2, 2]
+    loss, grad = losses.quantile_error(np.split(p, cut), np.split(t, cut), q, np.split(w, cut))
+    assert loss == expected
+    assert [len(g) for g in grad] == [2, 0, 3]
+    np.testing.assert_array_equal(np.concatenate(grad), dexpected)
+    xp = array_api_strict
+    loss, grad = losses.quantile_error(xp.asarray(p), xp.asarray(t), q, xp.asarray(w))
+    assert loss == pytest.approx(expected, rel=1e-14)
+    assert grad.__array_namespace__() is xp
+    np.testing.assert_allclose(np.asarray(grad), dexpected, rtol=1e-14)
+
+
+def test_quantile_error_names_bad_input():
+    call = losses.quantile_error
+    with raises(ValueError, "quantiles: expected numbers between 0 and 1, got [0.5, 1.0]"):
+        call(np.zeros((2, 2)), np.zeros(2), [0.5, 1])
+    with raises(ValueError, "quantiles: expected 1 dimension, got 0"):
+        call(np.zeros((2, 2)), np.zeros(2), 0.5)
+    with raises(ValueError, "predictions: expected 2 in the last axis, one for each of the quant"):
+        call(np.zeros((2, 3)), np.zeros(2), [0.1, 0.9])
+    with raises(ValueError, "predictions: expected 2 in the last axis, one for each of the quant"):
+        call([np.zeros(2)], np.zeros(2), [0.1, 0.9])
+    with raises(ValueError, "targets: expected one for each row of predictions, shape (2,), got"):
+        call(np.zeros((2, 2)), np.zeros((2, 2)), [0.1, 0.9])
+    with raises(ValueError, "weight: expected finite numbers of at least 0, got -1.0"):
+        call(np.zeros((2, 1)), np.zeros(2), [0.1], [1, -1])
