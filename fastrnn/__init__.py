@@ -8,6 +8,7 @@ from fastrnn.thread_count import get_num_threads, set_num_threads, threads
 if TYPE_CHECKING:
     from fastrnn import cells, losses, metrics, optim
     from fastrnn.embedding import Embedding
+    from fastrnn.estimators import Forecaster as Forecaster
     from fastrnn.estimators import RNNClassifier as RNNClassifier
     from fastrnn.estimators import RNNRegressor as RNNRegressor
     from fastrnn.estimators import SequenceTagger as SequenceTagger
@@ -62,6 +63,7 @@ _MODULES = {
     "RNN": "layers",
     "Dropout": "modules",
     "Embedding": "embedding",
+    "Forecaster": "estimators",
     "FormatError": "files",
     "LanguageModel": "language_model",
     "LayerNorm": "modules",

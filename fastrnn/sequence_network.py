@@ -73,7 +73,13 @@ def pad(items: Sequence[Array]) -> tuple[Array, Array]:
 
 
 def network_specs(
-    parameters: Mapping[str, Any], width: int, n_outputs: int, dtype: np.dtype, *, pooled: bool
+    parameters: Mapping[str, Any],
+    width: int,
+    n_outputs: int,
+    dtype: np.dtype,
+    *,
+    pooled: bool,
+    beside: int = 0,
 ) -> dict[str, Spec]:
     """Class and configuration of each layer but the encoder's, from an estimator's parameters.
 
@@ -88,6 +94,8 @@ def network_specs(
     dtype : dtype
     pooled : bool
         Whether there is one row for each sequence, not for each step.
+    beside : int
+        E, of what enters the linear layer beside the pooled states.
     """
     own: dict[str, dict[str, Any]] = {
         "lstm": {"forget_bias": 1.0},
@@ -113,7 +121,7 @@ def network_specs(
 
     if pooled and parameters["pooling"] == "attention":
         specs |= {"attention": linear(P, P), "score": linear(P, 1, bias=False)}
-    return specs | {"output": linear(P, n_outputs)}
+    return specs | {"output": linear(P + beside, n_outputs)}
 
 
 def make_layers(specs: Mapping[str, Spec], generator: np.random.Generator) -> dict[str, Any]:
@@ -141,6 +149,9 @@ class SequenceNetwork:
         Windows in which the recurrent layers walk; no gradient flows from one to the one before.
     seed : int
         Of the dropout.
+    beside : callable, optional
+        ``beside(items)``: what the linear layer sees of sequences past the recurrent layers, (N, E)
+        of the layers' dtype, after the P columns of their pooled states.
     """
 
     def __init__(
@@ -151,6 +162,7 @@ class SequenceNetwork:
         dropout: float = 0.0,
         tbptt_steps: int | None = None,
         seed: int = 0,
+        beside: Callable[[Sequence[Any]], Array] | None = None,
     ) -> None:
         self.rnn, self.output = layers["rnn"], layers["output"]
         self.encoder: Encoder = Numbers() if encoder is None else encoder
@@ -158,6 +170,7 @@ class SequenceNetwork:
         self.pool = Pool(pooling, self.rnn.hidden_size, self.named)
         self.drop = Dropout(dropout, random_state=seed) if dropout else None
         self.tbptt_steps = tbptt_steps
+        self.beside = beside
 
     @property
     def layers(self) -> list[Any]:
@@ -172,15 +185,22 @@ class SequenceNetwork:
         rows, pool_back = self.pool(y, lengths)
         if self.drop is not None:
             rows, drop_back = self.drop.forward(rows)
-        out, output_back = self.output.forward(rows)
+        P = rows.shape[1]
+        out, output_back = self.output.forward(self._with_beside(rows, items))
 
         def backward(dout: Array) -> None:
-            drows = output_back(dout)
+            drows = output_back(dout)[:, :P]
             if self.drop is not None:
                 drows = drop_back(drows)
             encoder_back(rnn_back(pool_back(drows)))
 
         return out, backward
+
+    def _with_beside(self, rows: Array, items: Sequence[Any]) -> Array:
+        """The rows with what the linear layer sees beside them."""
+        if self.beside is None:
+            return rows
+        return np.concatenate([rows, self.beside(items)], axis=1)
 
     def _walk(self, x: Any, lengths: Array) -> tuple[Array, Callable[[Array], Any]]:
         """The recurrent layers, in windows if there are `tbptt_steps`."""
@@ -208,12 +228,15 @@ class SequenceNetwork:
     # Inference
 
     def rows(self, items: Sequence[Any]) -> Array:
-        """What enters the linear layer: (n, P), or the rows of all steps of all sequences."""
+        """The pooled states: (n, P), or the rows of all steps of all sequences."""
         return _join(self._in_chunks(items, self._rows))
 
     def outputs(self, items: Sequence[Any]) -> Array:
         """What leaves the linear layer, for each row of `rows`."""
-        return _join(self._in_chunks(items, lambda part: self.output(self._rows(part))))
+        return _join(self._in_chunks(items, self._outputs))
+
+    def _outputs(self, items: Sequence[Any]) -> Array:
+        return self.output(self._with_beside(self._rows(items), items))
 
     def attention(self, items: Sequence[Any]) -> list[Array]:
         """With attention: how much each step weighs in its sequence's row, arrays (T_i,)."""

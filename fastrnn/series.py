@@ -170,7 +170,9 @@ class Windows:
     ) -> None:
         self.size, self.ahead, self.differences = size, ahead, differences
         self.period, self.dtype, self.skip = period, np.dtype(dtype), skip
-        self.layers: dict[str, Any] = {}  # as an encoder: none to train
+        # As an encoder: nothing to train, no dropout.
+        self.layers: dict[str, Any] = {}
+        self.masks: Sequence[Any] = ()
 
     @property
     def reach(self) -> int:

@@ -8,8 +8,9 @@ except ImportError as error:  # pragma: no cover - the tests of it run without s
     ) from error
 
 from fastrnn.estimators.classifier import RNNClassifier
+from fastrnn.estimators.forecaster import Forecaster
 from fastrnn.estimators.regressor import RNNRegressor
 from fastrnn.estimators.tagger import SequenceTagger
 from fastrnn.estimators.text_classifier import TextClassifier
 
-__all__ = ["RNNClassifier", "RNNRegressor", "SequenceTagger", "TextClassifier"]
+__all__ = ["Forecaster", "RNNClassifier", "RNNRegressor", "SequenceTagger", "TextClassifier"]

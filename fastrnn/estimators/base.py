@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -48,6 +48,8 @@ MADE_WITH = (  # what a network is made with, so that it cannot change while tra
     "reset_after", "nonlinearity", "pooling", "tbptt_steps", "standardize", "dtype",
     "level", "embedding_dim", "min_count", "max_vocabulary", "unknown_rate",
     "chars", "char_embedding_dim", "char_hidden_size",
+    "horizon", "window", "strategy", "differencing", "seasonal", "seasonal_mode", "log",
+    "quantiles", "skip",
 )  # fmt: skip
 PLAN = (
     "solver", "learning_rate_init", "learning_rate", "momentum", "alpha", "max_iter",
@@ -153,11 +155,22 @@ class SequenceEstimator(BaseEstimator):
         self.__dict__.update(before)
 
     def _make_network(
-        self, width: int, n_outputs: int, dtype: np.dtype, encoder: Encoder | None = None
+        self,
+        width: int,
+        n_outputs: int,
+        dtype: np.dtype,
+        encoder: Encoder | None = None,
+        beside: Callable[[Sequence[Any]], Array] | None = None,
+        beside_width: int = 0,
     ) -> None:
         """Set a new network and what goes with it."""
         specs = network_specs(
-            self.get_params(deep=False), width, n_outputs, dtype, pooled=self._pooled
+            self.get_params(deep=False),
+            width,
+            n_outputs,
+            dtype,
+            pooled=self._pooled,
+            beside=beside_width,
         )
         self._network = SequenceNetwork(
             make_layers(specs, self._random),
@@ -166,6 +179,7 @@ class SequenceEstimator(BaseEstimator):
             float(self.dropout),
             self.tbptt_steps,
             int(self._random.integers(2**63)),
+            beside,
         )
         self._made_with = {
             name: value for name, value in self.get_params(deep=False).items() if name in MADE_WITH
