@@ -139,6 +139,18 @@ class Forecasting:
         items = windows.cut(z[None], history.covariates[None], begin, origins)
         return items, windows.distances(z, origins)
 
+    def set_residuals(
+        self,
+        outputs: Outputs,
+        parts: list[tuple[list[Window], Array]],
+        generator: np.random.Generator,
+    ) -> None:
+        """Keep the errors of single steps in training, and a seed to draw paths by."""
+        distances = self.targets.encode(np.concatenate([one for _, one in parts]))
+        made = outputs([item for items, _ in parts for item in items])
+        self.residuals = (distances - made)[:, 0]
+        self.seed = int(generator.integers(2**63))
+
     # Forecasts
 
     def forecast(

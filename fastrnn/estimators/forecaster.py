@@ -95,8 +95,7 @@ class Forecaster(SeriesEstimator):
     n_features_in_ : int
         Covariates; only there if `fit` was given some.
     mase_scale_ : array (n_series,)
-        What `score` divides by: the mean absolute change over a season, or from step to step, of
-        the training series.
+        What `score` divides by: the training series' mean absolute change over a season, or a step.
     {attributes}
 
     See Also
@@ -118,10 +117,8 @@ class Forecaster(SeriesEstimator):
     >>> model = Forecaster(log=True, differencing=1, quantiles=[0.1, 0.9], random_state=0)
     >>> model.fit(y[:120]).predict().shape
     (12,)
-    >>> model.predict_quantiles(6).shape
+    >>> model.predict_quantiles(6, context=y).shape  # 12 values later, without another fit
     (6, 2)
-    >>> print(model.predict(3, context=y).shape)  # 12 values later, without another fit
-    (3,)
     >>> result = model.backtest(y, folds=3, step=6, period=12)
     >>> result.mae["forecaster"] < result.mae["seasonal naive"] < result.mae["naive"]
     True
@@ -226,6 +223,11 @@ class Forecaster(SeriesEstimator):
             Covariates: what is known of each step beforehand, such as prices or holidays. For
             several series of one length, (T, D) is what all share.
 
+        Returns
+        -------
+        Forecaster
+            Itself.
+
         Raises
         ------
         TypeError, ValueError
@@ -268,7 +270,7 @@ class Forecaster(SeriesEstimator):
         self._tails = [one.part(len(one.z) - windows.reach, len(one.z)) for one in histories]
         self.mase_scale_ = np.array([absolute_step(one, self.seasonal) for one in series])
         if self.strategy == "recursive" and self.quantiles is not None:
-            self._set_residuals(self._examples(parts))
+            self._forecasting.set_residuals(self._outputs, parts, self._random)
         return self
 
     def _split(
@@ -304,11 +306,6 @@ class Forecaster(SeriesEstimator):
         levels = self._forecasting.levels
         return with_quantiles(point, levels) if levels and direct else point
 
-    def _set_residuals(self, examples: Examples) -> None:
-        """The errors of single steps in training, for paths to draw from."""
-        self._forecasting.residuals = (examples.targets - self._outputs(examples.items))[:, 0]
-        self._forecasting.seed = int(self._random.integers(2**63))
-
     # Forecasts
 
     def predict(self, n: int | None = None, X: Any = None, context: Any = None) -> Array:
@@ -334,7 +331,12 @@ class Forecaster(SeriesEstimator):
         return points[0] if self._alone else points
 
     def predict_quantiles(self, n: int | None = None, X: Any = None, context: Any = None) -> Array:
-        """The quantiles of each of the n values that follow; the parameters are `predict`'s.
+        """The quantiles of each of the n values that follow.
+
+        Parameters
+        ----------
+        n, X, context
+            As for `predict`.
 
         Returns
         -------
@@ -399,6 +401,11 @@ class Forecaster(SeriesEstimator):
         ----------
         y, X : as for `fit`
             Of as many series.
+
+        Returns
+        -------
+        float
+            At most 0.
         """
         check_is_fitted(self, "layers_")
         series, alone = read_series("y", y)
@@ -414,7 +421,7 @@ class Forecaster(SeriesEstimator):
             self._check_log(label, one)
             z = np.concatenate([tail.z, self._forecasting.scales[i].apply(one)])
             rows = np.concatenate([tail.covariates, self._forecasting.scaled(known[i])])
-            # Beyond the end there is no covariate to know, and no forecast that is judged by it.
+            # Beyond the end no covariates are known; the last ones stand for what is not judged.
             rows = np.concatenate([rows, np.repeat(rows[-1:], windows.ahead, axis=0)])
             whole = History(z, rows, tail.begin)
             error = 0.0
