@@ -29,6 +29,7 @@ FLOORS = [
         "mask_numbers",
         "masks",
         "minibatches",
+        "plots",
         "rows",
         "sampling",
         "schedules",

@@ -1,0 +1,156 @@
+"""Plots, drawn without a screen: what lines and texts say is what was given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+import matplotlib
+
+from fastrnn.plots import plot_attention, plot_confusion, plot_history
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def no_screen() -> Iterator[None]:
+    import matplotlib.pyplot as plt
+
+    before = matplotlib.get_backend()
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+def texts(ax: object) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_a_history() -> None:
+    history = {"loss": [3.0, 2.0, 1.5], "validation_loss": [3.1, 2.2, 2.4], "seconds": [1, 1, 1]}
+    ax = plot_history(history)
+    training, validation, lowest = ax.get_lines()
+    assert training.get_xydata().tolist() == [[1, 3], [2, 2], [3, 1.5]]
+    assert validation.get_ydata().tolist() == [3.1, 2.2, 2.4]
+    assert lowest.get_xydata().tolist() == [[2, 2.2]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "training", "validation", "lowest",
+    ]  # fmt: skip
+    again = plot_history({"loss": [1.0]}, ax)
+    assert again is ax and len(ax.get_lines()) == 4
+
+
+@pytest.mark.parametrize("wrong", [3, {}, [1.0, 2.0], object()])
+def test_what_has_no_history(wrong: object) -> None:
+    with pytest.raises(TypeError, match="estimator_or_history: expected a fitted model"):
+        plot_history(wrong)
+
+
+def test_confusions() -> None:
+    right, predicted = list("aabbbc"), list("abbbac")
+    ax = plot_confusion(right, predicted)
+    assert texts(ax) == ["1", "1", "0", "1", "2", "0", "0", "0", "1"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b", "c"]
+    np.testing.assert_array_equal(ax.images[0].get_array(), [[1, 1, 0], [1, 2, 0], [0, 0, 1]])
+    ax = plot_confusion(right, predicted, labels=["c", "b", "a"], normalize="true")
+    assert texts(ax) == ["1.00", "0.00", "0.00", "0.00", "0.67", "0.33", "0.00", "0.50", "0.50"]
+    ax = plot_confusion(right, predicted, normalize="pred")
+    assert texts(ax)[:2] == ["0.50", "0.33"]
+    ax = plot_confusion(right, predicted, normalize="all")
+    assert texts(ax)[:2] == ["0.17", "0.17"]
+
+
+def test_confusions_of_steps_and_of_numbers() -> None:
+    ax = plot_confusion([np.array([0, 1]), np.array([1])], [np.array([0, 0]), np.array([1])])
+    assert texts(ax) == ["1", "0", "1", "1"]
+    # A class that was never right divides nothing by zero.
+    assert (
+        texts(plot_confusion([0, 0], [0, 1], normalize="true")) == ["0.50", "0.50"] + ["0.00"] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1, 2], [1]), "y_pred: expected 2 classes, got 1"),
+        ((np.ones((2, 2)), [1]), r"y_true: expected classes, \(n,\), got shape \(2, 2\)"),
+    ],
+)
+def test_confusions_that_are_none(arguments: tuple[object, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot_confusion(*arguments)
+    with pytest.raises(ValueError, match="normalize: expected one of 'true'"):
+        plot_confusion([1], [1], normalize="rows")
+    with pytest.raises(ValueError, match=r"labels: .* got none for \[2\]"):
+        plot_confusion([1], [2], labels=[1])
+
+
+def test_attention_as_weights() -> None:
+    weights = np.array([0.1, 0.7, 0.2])
+    ax = plot_attention(weights, labels=["a", "good", "film"])
+    np.testing.assert_allclose([bar.get_height() for bar in ax.patches], weights)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "good", "film"]
+    ax = plot_attention(weights, ["a", "good", "film"])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "good", "film"]
+    ax = plot_attention(weights, "abc")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b", "c"]
+    ax = plot_attention(weights, np.arange(6).reshape(3, 2))
+    behind = ax.figure.axes[1]
+    assert [line.get_ydata().tolist() for line in behind.get_lines()] == [[0, 2, 4], [1, 3, 5]]
+    assert plot_attention(weights, ax=ax) is ax
+    with pytest.raises(ValueError, match="labels: expected 3, one for each step, got 2"):
+        plot_attention(weights, labels="ab")
+    with pytest.raises(ValueError, match="X: expected 3 steps, got 4"):
+        plot_attention(weights, np.ones(4))
+    with pytest.raises(ValueError, match="estimator_or_weights: expected 1 dimension"):
+        plot_attention(np.ones((2, 2)))
+
+
+def test_of_an_estimator() -> None:
+    pytest.importorskip("sklearn")
+    from sequences import SMALL, problem
+
+    from fastrnn import RNNClassifier
+
+    X, y = problem()
+    model = RNNClassifier(pooling="attention", **SMALL).fit(X, y)
+    ax = plot_attention(model, X[3])
+    heights = [bar.get_height() for bar in ax.patches]
+    np.testing.assert_allclose(heights, model.attention_weights(X[3:4])[0])
+    turned = RNNClassifier(pooling="attention", input_layout="ndt", **SMALL)
+    ax = plot_attention(turned.fit(X.transpose(0, 2, 1), y), X[3].T)
+    np.testing.assert_allclose([bar.get_height() for bar in ax.patches], heights)
+    assert len(ax.figure.axes[1].get_lines()) == 2
+    assert plot_history(model).get_lines()[0].get_ydata().tolist() == model.loss_curve_
+    assert sum(map(int, texts(plot_confusion(y, model.predict(X))))) == len(y)
+    with pytest.raises(ValueError, match="X: expected a sequence to weigh, got None"):
+        plot_attention(model)
+    with pytest.raises(ValueError, match="expected an estimator with pooling='attention', got RNN"):
+        plot_attention(RNNClassifier(), X[0])
+
+
+def test_without_matplotlib() -> None:
+    code = """
+import sys
+sys.modules["matplotlib"] = None
+from fastrnn import plots
+for call in (lambda: plots.plot_history({"loss": [1.0]}), lambda: plots.plot_confusion([1], [1]),
+             lambda: plots.plot_attention([1.0])):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (
+        done.stdout.splitlines()
+        == ["fastrnn.plots needs matplotlib: pip install 'fastrnn[plot]'"] * 3
+    )
