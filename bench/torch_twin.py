@@ -1,0 +1,219 @@
+"""What an estimator trains, in PyTorch: the same net from the same weights, over the same batches.
+
+`start_of` tells what `fit` would begin with; `Twin` does from there what `fit` does: the weighted
+mean loss, the L2 penalty, clipping by the norm over all gradients, and Adam. Not what draws random
+numbers of its own (dropout), and no encoder of tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bench.adapters import pytorch
+from fastrnn import losses
+from fastrnn.minibatches import Batches
+from fastrnn.plan import Plan
+from fastrnn.sequence_network import SequenceNetwork, pad
+
+__all__ = ["Net", "Start", "Twin", "start_of"]
+
+Array = NDArray[Any]
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a fit begins with.
+
+    Attributes
+    ----------
+    estimator : object
+        It has read X and y and has a network that is not trained.
+    network : SequenceNetwork
+    loss : callable
+        One of `fastrnn.losses`.
+    batches : Batches
+    plan : Plan
+        With `alpha` as a batch bears it.
+    generator : numpy.random.Generator
+        Draws the order of each epoch.
+    """
+
+    estimator: Any
+    network: SequenceNetwork
+    loss: Any
+    batches: Batches
+    plan: Plan
+    generator: np.random.Generator
+
+
+def start_of(estimator: Any, X: Any, y: Any, **more: Any) -> Start:
+    """What `fit` would begin with; its `random_state` must be an integer.
+
+    The estimator itself stays as it is.
+    """
+
+    class Stopped(type(estimator)):  # type: ignore[misc]
+        """The same, but for what comes after all is read and the network made."""
+
+        def _train(
+            self, plan: Plan, loss: Any, examples: Any, held_out: Any, before: Any, **_: Any
+        ) -> Start:
+            batches, plan = self._batches_and_plan(examples, plan)
+            return Start(self, self._network, loss, batches, plan, copy.deepcopy(self._random))
+
+    started: Start = Stopped(**estimator.get_params(deep=False)).fit(X, y, **more)
+    return started
+
+
+class Net(nn.Module):
+    """Recurrent layers, pooling, linear layer, with the weights of a `SequenceNetwork`."""
+
+    def __init__(self, network: SequenceNetwork) -> None:
+        super().__init__()
+        if network.drop is not None or network.tbptt_steps is not None:
+            raise ValueError("network: expected one without dropout and truncated BPTT")
+        self.pooling = network.pool.pooling
+        self.units = network.rnn.hidden_size
+        self.rnn = pytorch.network(network.rnn)
+        self.rnn.batch_first = True
+        self.output = _linear(network.output)
+        if self.pooling == "attention":
+            self.attention = _linear(network.named["attention"])
+            self.score = _linear(network.named["score"])
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """From x (N, T, D), padded, and lengths (N,) to outputs, a row each, or for each step."""
+        y = self._steps(x, lengths)
+        steps = torch.arange(y.shape[1])
+        real = (steps < lengths[:, None])[..., None]
+        if self.pooling is None:
+            return self.output(y[real[..., 0]])
+        return self.output(self._pooled(y, lengths, real))
+
+    def _steps(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The recurrent layers' outputs; packed where lengths differ."""
+        if bool((lengths == x.shape[1]).all()):
+            return self.rnn(x)[0]
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+    def _pooled(self, y: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
+        if self.pooling == "last":
+            ends = y[torch.arange(len(y)), lengths - 1, : self.units]
+            return torch.cat([ends, y[:, 0, self.units :]], dim=1)
+        if self.pooling == "mean":
+            return y.sum(dim=1) / lengths[:, None]
+        if self.pooling == "max":
+            return y.masked_fill(~real, -torch.inf).amax(dim=1)
+        scores = self.score(torch.tanh(self.attention(y))).masked_fill(~real, -torch.inf)
+        return (torch.softmax(scores, dim=1) * y).sum(dim=1)
+
+
+def _linear(layer: Any) -> nn.Linear:
+    weight, bias = layer.params["weight"], layer.params.get("bias")
+    theirs = nn.Linear(
+        layer.in_features, layer.out_features, bias is not None, dtype=_dtype(weight)
+    )
+    with torch.no_grad():
+        theirs.weight.copy_(torch.from_numpy(np.array(weight)))
+        if bias is not None:
+            theirs.bias.copy_(torch.from_numpy(np.array(bias)))
+    return theirs
+
+
+def _dtype(array: Array) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, array.dtype)).dtype
+
+
+def _loss(function: Any, outputs: Tensor, targets: Array, weight: Array) -> Tensor:
+    """The weighted mean, as one of `fastrnn.losses` computes it."""
+    w = torch.from_numpy(weight).to(outputs.dtype)
+    if function is losses.softmax_cross_entropy:
+        each = nn.functional.cross_entropy(outputs, torch.from_numpy(targets), reduction="none")
+        return (w * each).sum() / w.sum()
+    t = torch.from_numpy(targets).to(outputs.dtype)
+    formula: Any = {
+        losses.squared_error: nn.functional.mse_loss,
+        losses.absolute_error: nn.functional.l1_loss,
+        losses.huber: nn.functional.huber_loss,
+        losses.binary_cross_entropy: nn.functional.binary_cross_entropy_with_logits,
+    }[function]
+    each = formula(outputs, t, reduction="none").mean(dim=1)
+    return (w * each).sum() / w.sum()
+
+
+class Twin:
+    """A net that is trained from an estimator's start.
+
+    Parameters
+    ----------
+    start : Start
+        Its plan must be of ``solver="adam"`` with a constant learning rate, without early stopping;
+        when to stop is the caller's.
+    """
+
+    def __init__(self, start: Start) -> None:
+        plan = start.plan
+        if (plan.solver, plan.learning_rate, plan.early_stopping) != ("adam", "constant", False):
+            raise ValueError("start: expected Adam, a constant learning rate, no early stopping")
+        self.plan, self.loss, self.batches = plan, start.loss, start.batches
+        self.generator = copy.deepcopy(start.generator)
+        self.net = Net(start.network)
+        self.parameters = list(self.net.parameters())
+        self.matrices: Any = [p for p in self.parameters if p.ndim > 1]
+        self.optimizer = torch.optim.Adam(self.parameters, plan.learning_rate_init, fused=True)
+
+    def epoch(self) -> list[tuple[float, float]]:
+        """The mean loss and the sum of weights of each batch of one pass."""
+        order = self.batches.order(self.generator)
+        return [self._step(order, i) for i in range(self.batches.count(order))]
+
+    def _step(self, order: Any, i: int) -> tuple[float, float]:
+        batch = self.batches.batch(order, i)
+        values, weights = zip(*batch.targets, strict=True)
+        if np.ndim(weights[0]):
+            targets, weight = np.concatenate(values), np.concatenate(weights)
+        else:
+            targets, weight = np.asarray(values), np.asarray(weights)
+        self.optimizer.zero_grad()
+        loss: Any = _loss(self.loss, self.outputs(batch.inputs), targets, weight)
+        loss.backward()
+        with torch.no_grad():
+            self._penalize_and_clip()
+        self.optimizer.step()
+        return loss.item(), float(weight.sum())
+
+    def _penalize_and_clip(self) -> None:
+        grads: Any = [p.grad for p in self.parameters]
+        if self.plan.alpha:
+            ours: Any = [p.grad for p in self.matrices]
+            torch._foreach_add_(ours, self.matrices, alpha=self.plan.alpha)
+        if self.plan.max_grad_norm is not None:
+            # Not clip_grad_norm_, which adds 1e-6 to the norm.
+            norm = float(nn.utils.get_total_norm(grads))
+            if norm > self.plan.max_grad_norm:
+                torch._foreach_mul_(grads, self.plan.max_grad_norm / norm)
+
+    def outputs(self, items: Any) -> Tensor:
+        """What leaves the linear layer for sequences (T_i, D)."""
+        x, lengths = pad(items)
+        found: Tensor = self.net(torch.from_numpy(x), torch.from_numpy(lengths))
+        return found
+
+    @torch.inference_mode()
+    def answers(self, items: Any) -> Array:
+        """The same in inference."""
+        self.net.eval()
+        found: Array = self.outputs(items).numpy()
+        self.net.train()
+        return found
