@@ -234,7 +234,8 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         ValueError
             If a text has no tokens.
         """
-        return self._targets.predict(self._answers(X))
+        outputs = self._answers(X)
+        return self._targets.predict(outputs)
 
     def predict_proba(self, X: Any) -> Array:
         """Tell the probability of each class, or of each label.
@@ -249,7 +250,8 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         array (n, K)
             In the order of `classes_`, of the dtype that is computed in.
         """
-        return self._targets.predict_proba(self._answers(X))
+        outputs = self._answers(X)
+        return self._targets.predict_proba(outputs)
 
     def decision_function(self, X: Any) -> Array:
         """Tell the logit of each class, or of each label.
@@ -264,7 +266,8 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         array (n, K), or (n,) for two classes
             Of two classes, by how much the second's logit is larger.
         """
-        return self._targets.decision_function(self._answers(X))
+        outputs = self._answers(X)
+        return self._targets.decision_function(outputs)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Tell the mean accuracy; of labels, the share of texts with all of them right.

@@ -27,6 +27,14 @@ def is_tokens(text: Any) -> bool:
     return isinstance(text[0], (str, bytes))
 
 
+def _is_of_level(text: Any, level: str) -> bool:
+    """Whether this is a string, or for lists of tokens, something that may be one."""
+    if level != TOKENS:
+        return isinstance(text, str)
+    numbers = isinstance(text, np.ndarray) and text.dtype.kind not in "OUS"
+    return not isinstance(text, str) and not numbers
+
+
 class TokenSequences(SupervisedEstimator):
     """An estimator whose X are texts.
 
@@ -65,7 +73,7 @@ class TokenSequences(SupervisedEstimator):
         split = Vocabulary(self._level, ()).split
         items = []
         for i, text in enumerate(texts):
-            if isinstance(text, str) if self._level == TOKENS else not isinstance(text, str):
+            if not _is_of_level(text, self._level):
                 wanted = "a list of tokens" if self._level == TOKENS else "a text (str)"
                 others = "other texts" if reset and i else "fit has seen"
                 raise TypeError(
