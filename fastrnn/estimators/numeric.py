@@ -55,7 +55,7 @@ class NumericSequences(SupervisedEstimator):
             dtype = self._dtype
         form = form_of(X)
         if form == "table":
-            X = self._read_table(X, reset)
+            X = self._read_table(X, reset, name)
         elif reset:
             for attribute in ("feature_names_in_", "_table_columns"):
                 self.__dict__.pop(attribute, None)
@@ -71,7 +71,7 @@ class NumericSequences(SupervisedEstimator):
             )
         return samples
 
-    def _read_table(self, X: Any, reset: bool) -> Array:
+    def _read_table(self, X: Any, reset: bool, name: str) -> Array:
         """A table (n, T) as an array, its columns compared with those of fit."""
         checks = {
             "dtype": [np.float64, np.float32],
@@ -83,7 +83,7 @@ class NumericSequences(SupervisedEstimator):
             return X
         if hasattr(self, "_table_columns"):
             return validate_data(self, X, reset=False, **checks)
-        return check_array(X, **checks)
+        return check_array(X, **checks, input_name=name, estimator=self)
 
     def _learn_input(self, samples: Samples, weight: Any) -> None:
         self.channels_ = Channels.of(samples, weight) if self.standardize else None
