@@ -110,3 +110,24 @@ def test_the_main_job_on_another_text(
     found = re.search(r"(-?\d\.\d+) bits below the trigram", printed)
     assert found is not None
     assert float(found[1]) >= 0.4
+
+
+def test_names_are_classified(root: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run(root, root / "examples" / "classify_names.py")
+    found = re.search(r"letters: (0\.\d+)\nrecurrent network: (0\.\d+)\n", printed)
+    assert found is not None
+    assert float(found[2]) > max(float(found[1]), 0.9)
+    shares = [sum(map(int, re.findall(r"[a-zA-Z](\d+)", line))) for line in printed.splitlines()
+              if re.search(r" [01]\.\d\d   ", line)]  # fmt: skip
+    assert len(shares) == 4
+    assert all(abs(share - 100) < 5 for share in shares), "attention adds up"
+
+
+def test_words_are_tagged(root: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run(root, root / "examples" / "tag_words.py")
+    found = re.findall(r"(0\.\d+) of all words right, (0\.\d+) of new ones", printed)
+    (_, words), (every, letters) = [tuple(map(float, pair)) for pair in found]
+    assert letters > words + 0.05
+    assert every > 0.95
