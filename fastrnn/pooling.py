@@ -73,15 +73,23 @@ def mean(y: Array, lengths: Array) -> tuple[Array, Backward]:
 
 def maximum(y: Array, lengths: Array) -> tuple[Array, Backward]:
     """Each unit's largest value over a sequence's steps; the gradient goes to the first of them."""
-    real = real_steps(lengths, y.shape[1])
-    where = np.where(real[..., None], y, -np.inf).argmax(axis=1)[:, None, :]
+    T = y.shape[1]
+    if (lengths == T).all():
+        rows = y.max(axis=1)
+    else:
+        rows = np.where(real_steps(lengths, T)[..., None], y, -np.inf).max(axis=1)
 
     def backward(drows: Array) -> Array:
+        # A step at a time, the first last: argmax over an axis that is not the last is far slower.
+        # Zeros of padding may be found, too, but then so is a real step before them.
+        where = np.zeros(rows.shape, dtype=np.int64)
+        for t in reversed(range(T)):
+            np.copyto(where, t, where=y[:, t] == rows)
         dy = np.zeros_like(y)
-        np.put_along_axis(dy, where, drows[:, None, :], axis=1)
+        np.put_along_axis(dy, where[:, None, :], drows[:, None, :], axis=1)
         return dy
 
-    return np.take_along_axis(y, where, axis=1)[:, 0, :], backward
+    return rows, backward
 
 
 def attention(
