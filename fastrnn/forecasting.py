@@ -210,6 +210,7 @@ class Forecasting:
         windows = self.windows
         items = windows.cut(z, covariates, begin, np.array([windows.reach]))
         out = outputs(items).astype(np.float64).reshape(len(z), windows.ahead, -1)
+        out[..., 1:] += out[..., :1]
         out = out * self.targets.scale[:, None] + self.targets.center[:, None]
         return out + windows.differences.continued(z, windows.ahead)[..., None]
 
@@ -232,15 +233,18 @@ class Forecasting:
 def with_quantiles(point: Loss, levels: Sequence[float]) -> Loss:
     """The loss of outputs (N, H (1 + Q)): that of the point forecasts and that of the quantiles.
 
-    The sum of ``point`` of the first of each H groups and of the mean pinball loss of the others.
+    In each of H groups the first output is the point forecast, p, and the others are how far the
+    quantiles lie from it, so that these need not learn for themselves what it depends on. The sum
+    of the loss ``point`` of p, and the mean pinball loss of p plus the others.
     """
 
     def loss(outputs: Array, targets: Array, weight: Array) -> tuple[float, Array]:
         out = outputs.reshape(*targets.shape, 1 + len(levels))
         weight = np.repeat(weight[:, None], targets.shape[1], axis=1)
         first, dpoint = point(np.ascontiguousarray(out[..., 0]), targets, weight)
-        rest = np.ascontiguousarray(out[..., 1:])
+        rest = out[..., 1:] + out[..., :1]
         second, drest = losses.quantile_error(rest, targets, levels, weight)
+        dpoint += drest.sum(axis=-1)
         dout = np.concatenate([dpoint[..., None], drest], axis=-1)
         return first + second, dout.reshape(outputs.shape)
 

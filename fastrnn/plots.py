@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.checks import as_real_array, check_option, describe
+from fastrnn.checks import as_real_array, check_option, check_positive_int, describe
 
-__all__ = ["plot_attention", "plot_confusion", "plot_history"]
+__all__ = ["plot_attention", "plot_confusion", "plot_forecast", "plot_history"]
 
 Array = NDArray[Any]
 
@@ -224,4 +224,83 @@ def plot_attention(
         behind = ax.twinx()
         behind.plot(steps, channels, linewidth=1)
         behind.set_ylabel("x_t")
+    return ax
+
+
+def plot_forecast(
+    history: Any,
+    forecast: Any,
+    quantiles: Any = None,
+    *,
+    actual: Any = None,
+    last: int | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw a series, its forecast, and the band between the outer quantiles.
+
+    Parameters
+    ----------
+    history : array (T,)
+        What came before, one series.
+    forecast : array (n,)
+        As `fastrnn.Forecaster.predict` gives it.
+    quantiles : array (n, Q), optional
+        As `fastrnn.Forecaster.predict_quantiles` gives them, Q at least 2: the first and the last
+        are a band, those next to them a darker one, and so on; one in the middle is a line.
+    actual : array (m,), optional
+        What came then.
+    last : int, optional
+        Show only so many values of the history.
+    ax : matplotlib axes, optional
+
+    Returns
+    -------
+    matplotlib axes
+        Steps are numbered from the beginning of the history.
+
+    Raises
+    ------
+    ValueError
+        If shapes are not those above.
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from fastrnn.plots import plot_forecast
+    >>> band = [[3.5, 4.5], [4.2, 5.8]]
+    >>> ax = plot_forecast([1, 2, 3], [4, 5], band)  # doctest: +SKIP
+    """
+    history = as_real_array("history", history, np.float64, ndim=1, axes="(T,)")
+    forecast = as_real_array("forecast", forecast, np.float64, ndim=1, axes="(n,)")
+    T, n = len(history), len(forecast)
+    if quantiles is not None:
+        quantiles = as_real_array("quantiles", quantiles, np.float64, ndim=2, axes="(n, Q)")
+        if len(quantiles) != n or quantiles.shape[1] < 2:
+            raise ValueError(
+                f"quantiles: expected shape ({n}, at least 2), a row for each step forecast, "
+                f"got {quantiles.shape}"
+            )
+    if actual is not None:
+        actual = as_real_array("actual", actual, np.float64, ndim=1, axes="(m,)")
+    first = 0 if last is None else max(0, T - check_positive_int("last", last))
+    ax = _axes(ax)
+    ax.plot(np.arange(first, T), history[first:], color="black", label="history")
+    steps = np.arange(T, T + n)
+    if quantiles is not None:
+        Q = quantiles.shape[1]
+        for i in range(Q // 2):
+            label = "quantiles" if i == 0 else None
+            ax.fill_between(
+                steps, quantiles[:, i], quantiles[:, Q - 1 - i], color="tab:blue", alpha=0.2,
+                linewidth=0, label=label,
+            )  # fmt: skip
+        if Q % 2:
+            ax.plot(steps, quantiles[:, Q // 2], ":", color="tab:blue", label="middle quantile")
+    if actual is not None:
+        ax.plot(np.arange(T, T + len(actual)), actual, "--", color="black", label="actual")
+    ax.plot(steps, forecast, color="tab:blue", label="forecast")
+    ax.set_xlabel("step t")
+    ax.set_ylabel("y_t")
+    ax.legend()
     return ax

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from finite_differences import gradient, relative_error
 
 pytest.importorskip("sklearn")
 
@@ -16,7 +17,9 @@ from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.utils import estimator_checks
 
 from fastrnn import Forecaster
+from fastrnn.forecasting import with_quantiles
 from fastrnn.series_scores import absolute_step
+from fastrnn.targets import REGRESSION_LOSSES
 
 STRATEGIES = ["direct", "recursive"]
 
@@ -272,6 +275,23 @@ def test_uncertainty_grows_with_the_distance_in_a_random_walk(rng):
         ).fit(y)  # fmt: skip
         width = np.diff(model.predict_quantiles(), axis=1)[:, 0]
         assert width[8] / width[0] == pytest.approx(3, rel=0.35)  # the root of 9
+
+
+@pytest.mark.parametrize("point", ["squared_error", "huber"])
+def test_the_gradient_of_forecast_and_quantiles(point, rng):
+    loss = with_quantiles(REGRESSION_LOSSES[point], [0.2, 0.5, 0.9])
+    outputs, targets = rng.standard_normal((5, 8)), rng.standard_normal((5, 2))
+    weight = rng.uniform(0.5, 2, 5)
+    value, found = loss(outputs, targets, weight)
+    first = outputs[:, [0, 4]]
+    expected, _ = REGRESSION_LOSSES[point](first, targets, weight)
+    r = targets[..., None] - (outputs.reshape(5, 2, 4)[..., 1:] + first[..., None])
+    each = np.maximum(np.array([0.2, 0.5, 0.9]) * r, (np.array([0.2, 0.5, 0.9]) - 1) * r)
+    expected += np.average(each.mean(axis=(1, 2)), weights=weight)
+    assert value == pytest.approx(expected)
+    assert (
+        relative_error(found, gradient(lambda: loss(outputs, targets, weight)[0], outputs)) < 1e-6
+    )
 
 
 def test_quantiles_do_not_cross_whatever_the_network_says(y):

@@ -131,3 +131,17 @@ def test_words_are_tagged(root: Path) -> None:
     (_, words), (every, letters) = [tuple(map(float, pair)) for pair in found]
     assert letters > words + 0.05
     assert every > 0.95
+
+
+def test_a_forecast_runs_as_a_whole(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    picture = tmp_path / "forecast.png"
+    printed = run(root, root / "examples" / "forecast.py", "--plot", picture)
+    errors = re.findall(r"^(forecaster|naive|seasonal naive)[ (12)]* +(\d+\.?\d*) ", printed, re.M)
+    assert [name for name, _ in errors] == ["forecaster", "naive", "seasonal naive"]
+    own, naive, seasonal = (float(error) for _, error in errors)
+    assert own < 0.8 * seasonal < naive
+    rows = re.findall(r"^ +(\d+) +(\d+) +(\d+) to +(\d+) +(\d+)$", printed, re.M)
+    assert len(rows) == 12
+    assert all(int(low) < int(value) < int(high) for _, value, low, high, _ in rows)
+    assert picture.read_bytes().startswith(b"\x89PNG")

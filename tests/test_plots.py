@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 
 import matplotlib
 
-from fastrnn.plots import plot_attention, plot_confusion, plot_history
+from fastrnn.plots import plot_attention, plot_confusion, plot_forecast, plot_history
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -154,3 +154,39 @@ for call in (lambda: plots.plot_history({"loss": [1.0]}), lambda: plots.plot_con
         done.stdout.splitlines()
         == ["fastrnn.plots needs matplotlib: pip install 'fastrnn[plot]'"] * 3
     )
+
+
+def test_a_forecast() -> None:
+    quantiles = np.array([[3.0, 3.5, 4.5, 5.0], [3.5, 4.0, 6.0, 6.5]])
+    ax = plot_forecast([1, 2, 3], [4, 5], quantiles, actual=[4.5])
+    history, actual, forecast = ax.get_lines()
+    assert history.get_xydata().tolist() == [[0, 1], [1, 2], [2, 3]]
+    assert actual.get_xydata().tolist() == [[3, 4.5]]
+    assert forecast.get_xydata().tolist() == [[3, 4], [4, 5]]
+    outer, inner = (band.get_paths()[0].vertices.tolist() for band in ax.collections)
+    for corner in ([3, 3], [3, 5], [4, 3.5], [4, 6.5]):
+        assert corner in outer
+    for corner in ([3, 3.5], [3, 4.5], [4, 4], [4, 6]):
+        assert corner in inner
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "history", "quantiles", "actual", "forecast",
+    ]  # fmt: skip
+
+
+def test_a_forecast_with_a_middle_quantile_and_the_end_of_its_history() -> None:
+    ax = plot_forecast(np.arange(10), [4, 5], [[3, 4, 6], [3, 4, 7]], last=3)
+    history, middle, _ = ax.get_lines()
+    assert history.get_xdata().tolist() == [7, 8, 9]
+    assert middle.get_xydata().tolist() == [[10, 4], [11, 4]]
+    assert len(ax.collections) == 1
+    assert plot_forecast([1, 2], [3], ax=ax) is ax
+    assert len(ax.collections) == 1
+
+
+def test_forecasts_that_cannot_be_drawn() -> None:
+    with pytest.raises(ValueError, match=r"history: expected 1 dimension \(T,\), got 2"):
+        plot_forecast([[1, 2]], [3])
+    with pytest.raises(ValueError, match=r"quantiles: expected shape \(1, at least 2\).*\(2, 2\)"):
+        plot_forecast([1, 2], [3], [[1, 2], [3, 4]])
+    with pytest.raises(ValueError, match="last: expected an integer of at least 1, got 0"):
+        plot_forecast([1, 2], [3], last=0)

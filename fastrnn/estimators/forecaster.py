@@ -66,8 +66,8 @@ class Forecaster(SeriesEstimator):
         is then nearer to the median than to the mean.
     quantiles : sequence of float or None, default None
         In increasing order, between 0 and 1: what `predict_quantiles` gives. A direct network
-        learns them beside the forecast, by their pinball loss; a recursive one draws paths with
-        errors such as those it made in training.
+        learns how far they lie from the forecast, by their pinball loss; a recursive one draws
+        paths with errors such as those it made in training.
     skip : bool, default True
         Whether the output layer sees the window itself, too: an autoregression beside the network
         (G. Lai et al., "Modeling long- and short-term temporal patterns with deep neural networks",
