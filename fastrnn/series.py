@@ -97,14 +97,15 @@ class Scale(NamedTuple):
         """The mean of the series, and the standard deviation of its differences."""
         if not standardize:
             return cls(0.0, 1.0, log)
-        z = np.log(y) if log else y
+        z = cls(0.0, 1.0, log).apply(y)
         spread = float(differences(z).std())
         tiny = 1e-10 * float(np.abs(z).max())
         return cls(float(z.mean()), spread if spread > tiny else 1.0, log)
 
     def apply(self, y: Array) -> Array:
         """From y to z, in float64."""
-        z = np.log(y) if self.log else np.asarray(y, np.float64)
+        z = np.asarray(y, np.float64)
+        z = np.log(z) if self.log else z
         return (z - self.center) / self.spread
 
     def undo(self, z: Array) -> Array:

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from finite_differences import gradient, relative_error
+from finite_differences import assert_gradients, gradient, relative_error
 
 pytest.importorskip("sklearn")
 
@@ -189,6 +189,24 @@ def test_the_same_seed_gives_the_same_bits(y):
         one, two = (small(strategy=strategy, quantiles=[0.1, 0.9]).fit(y) for _ in range(2))
         np.testing.assert_array_equal(one.predict_quantiles(), two.predict_quantiles())
     assert np.abs(small(random_state=1).fit(y).predict() - small().fit(y).predict()).max() > 1e-6
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_the_networks_gradients(pooling, rng):
+    """Of all layers, with covariates, phase and the window beside the pooled states."""
+    model = small(pooling=pooling, quantiles=[0.3], max_iter=1, hidden_size=3, seasonal=5)
+    y, x = rng.standard_normal(20), rng.standard_normal((20, 2))
+    model.fit(y, x)
+    items, targets = model._forecasting.learnable(model._forecasting.histories([y], [x])[0])
+    weight, loss, network = rng.uniform(0.5, 1, len(items)), model._loss(), model._network
+    for layer in network.layers:
+        layer.zero_grad()
+    out, backward = network.forward(items)
+    np.testing.assert_allclose(out, network.outputs(items), rtol=1e-12)
+    backward(loss(out, targets, weight)[1])
+    params = {f"{k} {n}": p for k, one in model.layers_.items() for n, p in one.params.items()}
+    grads = {f"{k} {n}": g for k, one in model.layers_.items() for n, g in one.grads.items()}
+    assert_gradients(lambda: loss(network.outputs(items), targets, weight)[0], params, grads)
 
 
 # Covariates

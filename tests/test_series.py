@@ -83,6 +83,13 @@ def test_scales_are_undone(log, standardize, rng):
         np.testing.assert_array_equal(z, np.log(y) if log else y)
 
 
+def test_scales_of_float32_are_those_of_its_numbers(rng):
+    y = rng.uniform(1000, 1001, 50).astype(np.float32)
+    found = Scale.of(y, Differences(0), True, True)
+    assert found == Scale.of(y.astype(np.float64), Differences(0), True, True)
+    np.testing.assert_array_equal(found.apply(y), found.apply(y.astype(np.float64)))
+
+
 def test_a_series_that_never_changes_has_a_scale_of_one():
     for order in (0, 1):
         scale = Scale.of(np.full(20, 0.1), Differences(order), False, True)
