@@ -170,3 +170,32 @@ for name in ("Linear", "LanguageModel"):
         print(error)
 """
     assert output(code).count("expected a name not yet taken") == 2
+
+
+def test_estimators_say_what_they_need() -> None:
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import fastrnn
+for name, module in fastrnn._MODULES.items():
+    if module == "estimators":
+        try:
+            getattr(fastrnn, name)
+        except ImportError as error:
+            print(error)
+"""
+    estimators = [module for module in fastrnn._MODULES.values() if module == "estimators"]
+    said = output(code).splitlines()
+    assert len(said) == len(estimators) > 1
+    assert set(said) == {"fastrnn's estimators need scikit-learn: pip install 'fastrnn[sklearn]'"}
+
+
+def test_layers_and_language_models_never_load_scikit_learn() -> None:
+    code = """
+import sys
+import fastrnn
+[getattr(fastrnn, name) for name in fastrnn.__all__]
+import fastrnn.plots, fastrnn.sequence_network, fastrnn.sequence_data, fastrnn.targets
+print([name for name in sys.modules if name.partition(".")[0] in ("sklearn", "pandas", "joblib")])
+"""
+    assert output(code) == "[]"

@@ -33,3 +33,24 @@ def test_streaming(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right, clients = re.search(r"(\d+) of (\d+) clients got the bits", printed).groups()
     assert right == clients and int(clients) > 20
     assert re.search(r"one step of one sequence: \d+ µs", printed)
+
+
+def test_classify_sequences(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run(root, root / "examples" / "classify_sequences.py", "--out", tmp_path / "out")
+    assert (
+        len(re.findall(r"^cell=\w+  cross-validated accuracy 0\.\d+$", printed, re.MULTILINE)) == 2
+    )
+    assert float(re.search(r"accuracy +(\d\.\d+) +300", printed)[1]) > 0.95
+    found, chance = re.search(r"on the pattern: (\d\.\d+), by chance (\d\.\d+)", printed).groups()
+    assert float(found) > 3 * float(chance)
+    for name in ("history", "confusion", "attention"):
+        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_regress_sequences(root: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run(root, root / "examples" / "regress_sequences.py")
+    scores = [float(score) for score in re.findall(r"sequences  R² +(-?\d\.\d+)", printed)]
+    assert len(scores) == 6 and scores[-1] > 0.95
+    assert float(re.search(r"ridge on all steps +R² +(-?\d\.\d+)", printed)[1]) < 0.2
