@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -558,3 +560,18 @@ def test_a_grid_search_over_time(y):
     assert search.best_params_["differencing"] == 0
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.best_estimator_.predict().shape == (4,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sunspots", "temperatures", "airline"])
+def test_real_series_are_forecast_better_than_by_others(name, data_file):
+    """MAE below the last value, the last season, and ridge regression on the same lags."""
+    sys.path.append(
+        str(Path(__file__).resolve().parent.parent)
+    )  # what is installed stays before it
+    from bench import forecasting_accuracy
+
+    task = forecasting_accuracy.TASKS[name]
+    data_file(f"forecasting/{task.file}")
+    found = forecasting_accuracy.compare(task, [0])
+    assert found.met, (found.own, found.others)

@@ -57,10 +57,6 @@ class Forecaster(SeriesEstimator):
         series without a level of its own.
     seasonal : int or None, default None
         The period of a season, in steps.
-    seasonal_mode : {"phase", "difference", "both"}, default "phase"
-        What becomes of `seasonal`. Phase: sines and cosines of where in the season a step is, up to
-        the third harmonic, go with every step; best where a season is long, or changes little.
-        Difference: what is learned is the change since the season before, 1 - B^s.
     log : bool, default False
         Whether to forecast the logarithm; y must be above 0. For growth in proportion. The forecast
         is then nearer to the median than to the mean.
@@ -68,6 +64,10 @@ class Forecaster(SeriesEstimator):
         In increasing order, between 0 and 1: what `predict_quantiles` gives. A direct network
         learns how far they lie from the forecast, by their pinball loss; a recursive one draws
         paths with errors such as those it made in training.
+    seasonal_mode : {"phase", "difference", "both"}, default "phase"
+        What becomes of `seasonal`. Phase: sines and cosines of where in the season a step is, up to
+        the third harmonic, go with every step; best where a season is long, or changes little.
+        Difference: what is learned is the change since the season before, 1 - B^s.
     skip : bool, default True
         Whether the output layer sees the window itself, too: an autoregression beside the network
         (G. Lai et al., "Modeling long- and short-term temporal patterns with deep neural networks",
@@ -129,12 +129,12 @@ class Forecaster(SeriesEstimator):
         horizon: int = 12,
         window: int = 24,
         strategy: str = "direct",
-        *,
         differencing: int = 0,
         seasonal: int | None = None,
-        seasonal_mode: str = "phase",
         log: bool = False,
         quantiles: Any = None,
+        *,
+        seasonal_mode: str = "phase",
         skip: bool = True,
         cell: str = "lstm",
         hidden_size: int = 32,
@@ -173,9 +173,9 @@ class Forecaster(SeriesEstimator):
         self.strategy = strategy
         self.differencing = differencing
         self.seasonal = seasonal
-        self.seasonal_mode = seasonal_mode
         self.log = log
         self.quantiles = quantiles
+        self.seasonal_mode = seasonal_mode
         self.skip = skip
         self.cell = cell
         self.hidden_size = hidden_size
