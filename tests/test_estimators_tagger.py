@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.utils import get_tags
 from sklearn_checks import WITH_DATA, WITHOUT_DATA, run_check
 
+from bench.text_accuracy import TASKS
 from fastrnn import SequenceTagger
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "max_iter": 40, "random_state": 0,
@@ -126,7 +129,7 @@ def test_tables() -> None:
     )
 
 
-def test_frames() -> None:
+def test_frames_and_series() -> None:
     pandas = pytest.importorskip("pandas")
     table = np.random.default_rng(0).standard_normal((30, 6))
     labels = (np.diff(table, prepend=0) > 0).astype(int)
@@ -134,6 +137,11 @@ def test_frames() -> None:
     model = SequenceTagger(**SMALL).fit(frame, pandas.DataFrame(labels))
     assert model.feature_names_in_.tolist() == list("abcdef")
     assert model.predict(frame).shape == (30, 6)
+    for options, sequences, labels in ((SMALL, X, Y), (WORDS, SENTENCES, TAGS)):
+        model = SequenceTagger(**options)
+        model.fit(pandas.Series(list(sequences)), pandas.Series(list(labels)))
+        assert isinstance(model.predict(pandas.Series(list(sequences))), list)
+        assert model.score(sequences, labels) > 0.9
 
 
 @pytest.mark.parametrize("form", [list, lambda s: np.array(s, dtype=object), tuple])
@@ -480,3 +488,15 @@ def test_wrong_parameters_are_named(parameter: str, value: Any) -> None:
     assert parameter in inspect.signature(SequenceTagger).parameters
     with pytest.raises((ValueError, TypeError), match=f"^{parameter}: expected"):
         SequenceTagger(**{parameter: value}).fit(X, Y)
+
+
+# Real data
+
+
+@pytest.mark.slow
+def test_real_sentences(data_file: Callable[[str], Path]) -> None:
+    """Parts of speech of UD-EWT, with one seed."""
+    task = TASKS["tagging"]
+    X, y, X_test, y_test = task.read(data_file("tagging/ud-ewt-dev.tsv").parent.parent, 0)
+    score = task.make(0).fit(X, y).score(X_test, y_test)
+    assert score >= task.target({})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,19 @@ import pytest
 pytest.importorskip("sklearn")
 
 from sklearn.base import clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn_checks import SUBSETS, WITH_DATA, WITHOUT_DATA, run_check
 
+from bench.text_accuracy import TASKS
 from fastrnn import TextClassifier
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "embedding_dim": 8, "max_iter": 15, "random_state": 0,
@@ -201,6 +208,8 @@ def test_early_stopping() -> None:
     held.fit(TEXTS[::2], Y[::2], eval_set=(TEXTS[1::2], Y[1::2]))
     assert len(held.history_["validation_loss"]) == held.n_iter_
     assert "sleeps" in held.vocabulary_ and "walks" not in held.vocabulary_
+    with pytest.raises(ValueError, match="lengths: expected none with texts"):
+        held.fit(TEXTS, Y, eval_set=(TEXTS, Y, [3] * 48))
     with pytest.raises(TypeError, match=r"eval_set\[0\]: expected a text \(str\), as fit has seen"):
         held.fit(TEXTS, Y, eval_set=(TOKENS, Y))
 
@@ -291,9 +300,37 @@ def test_searches_and_folds() -> None:
     assert lists.fit(TOKENS, Y).best_score_ > 0.6
 
 
-def test_pipelines() -> None:
-    from sklearn.linear_model import LogisticRegression
+def test_ensembles() -> None:
+    model = TextClassifier("word", **SMALL)
+    for X in (TEXTS, TOKENS):
+        proba = CalibratedClassifierCV(model, cv=2).fit(X, Y).predict_proba(X)
+        assert proba.shape == (48, 2)
+    counts = make_pipeline(CountVectorizer(), LogisticRegression())
+    for both in (
+        StackingClassifier([("rnn", model), ("counts", counts)], cv=2),
+        VotingClassifier([("rnn", model), ("counts", counts)], voting="soft"),
+    ):
+        assert both.fit(TEXTS, Y).score(TEXTS, Y) > 0.9
 
+
+def test_a_column_of_a_frame() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": TEXTS, "number": np.arange(48.0)})
+    both = ColumnTransformer([("text", TextClassifier(**SMALL), "text")], remainder="passthrough")
+    assert both.fit_transform(frame, Y).shape == (48, 17)
+
+
+@pytest.mark.slow
+def test_two_processes() -> None:
+    search = GridSearchCV(TextClassifier("word", **SMALL), {"embedding_dim": [4, 8]}, n_jobs=2)
+    one = GridSearchCV(TextClassifier("word", **SMALL), {"embedding_dim": [4, 8]})
+    search.fit(TEXTS, Y)
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_score"], one.fit(TEXTS, Y).cv_results_["mean_test_score"]
+    )
+
+
+def test_pipelines() -> None:
     line = make_pipeline(TextClassifier("word", **SMALL), StandardScaler(), LogisticRegression())
     assert line.fit(TEXTS, Y).score(TEXTS, Y) == 1
 
@@ -373,3 +410,20 @@ def test_wrong_parameters_are_named(parameter: str, value: Any) -> None:
     assert parameter in inspect.signature(TextClassifier).parameters
     with pytest.raises((ValueError, TypeError), match=f"^{parameter}: expected"):
         TextClassifier(**{parameter: value}).fit(TEXTS, Y)
+
+
+# Real data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("names", "classification/names.tsv"), ("languages", "translation/eng-fra-20k.tsv")],
+)
+def test_real_texts(name: str, file: str, data_file: Callable[[str], Path]) -> None:
+    """As well as `bench.text_accuracy` asks for, with one seed."""
+    folder = data_file(file).parent.parent
+    task = TASKS[name]
+    X, y, X_test, y_test = task.read(folder, 0)
+    found = {k: make().fit(X, y).score(X_test, y_test) for k, make in task.baselines.items()}
+    assert task.make(0).fit(X, y).score(X_test, y_test) >= task.target(found)

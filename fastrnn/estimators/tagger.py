@@ -202,6 +202,8 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         return TokenSequences if self._of_tokens else NumericSequences
 
     def _read(self, X: Any, lengths: Any, *, reset: bool, name: str = "X") -> Samples:
+        if hasattr(X, "to_numpy") and X.ndim == 1:  # a series
+            X = list(X)
         is_list = isinstance(X, (list, tuple))
         several = is_list or (isinstance(X, np.ndarray) and X.dtype.kind in "OUS")
         for i, one in enumerate(X if several else ()):

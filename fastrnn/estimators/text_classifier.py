@@ -7,7 +7,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
 
-from fastrnn.checks import check_option
+from fastrnn.checks import check_option, describe
 from fastrnn.estimators.classification import SequenceClassifier
 from fastrnn.estimators.docs import documented
 from fastrnn.estimators.pooled import attends
@@ -56,8 +56,10 @@ class TextClassifier(SequenceClassifier, TokenSequences):
     A token's vector is learned from the texts where it stands, and a token that later texts bring
     is read as the one unknown token; with ``level="char"`` there are few of those.
 
-    scikit-learn splits lists of strings, so searches, cross-validation and pipelines work on them.
-    Lists of lists of tokens work too.
+    scikit-learn splits lists of strings and of lists of tokens, so searches, cross-validation,
+    pipelines, calibration, stacking and voting work on them. What makes a table of X, as bagging
+    does, cannot. A text column of a frame goes through ``ColumnTransformer``, by the column's name
+    as a string.
 
     Examples
     --------
@@ -155,6 +157,8 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         return super()._check_parameters()
 
     def _read(self, X: Any, lengths: Any, *, reset: bool, name: str = "X") -> Samples:
+        if lengths is not None:
+            raise ValueError(f"lengths: expected none with texts, got {describe(lengths)}")
         return self._read_texts(X, self.level, reset, name)
 
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None, eval_set: Any = None) -> Self:
