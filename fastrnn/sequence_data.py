@@ -6,7 +6,6 @@ or a list of arrays (T_i, D) or (T_i,). What can be viewed is not copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,8 +229,15 @@ class Channels:
         """
         pairs = list(zip(samples.items, map(_column, weight), strict=True))
         total = sum(float(np.broadcast_to(w, (len(item), 1)).sum()) for item, w in pairs)
-        mean = _sum(np.multiply(item, w, dtype=np.float64).sum(axis=0) for item, w in pairs) / total
-        spread = np.sqrt(_sum((w * (item - mean) ** 2).sum(axis=0) for item, w in pairs) / total)
+        near = sum(np.multiply(item, w, dtype=np.float64).sum(axis=0) for item, w in pairs) / total
+        # A sum of many is off by many roundings: the differences from it tell by how much.
+        off, square = 0.0, 0.0
+        for item, w in pairs:
+            d = item - near
+            off = off + (w * d).sum(axis=0)
+            square = square + (w * d * d).sum(axis=0)
+        off, square = off / total, square / total
+        mean, spread = near + off, np.sqrt(np.maximum(square - off * off, 0.0))
         tiny = 10 * np.finfo(samples.items[0].dtype).eps * np.abs(mean)
         return cls(mean, np.where(spread > tiny, spread, 1.0))
 
@@ -247,10 +253,3 @@ class Channels:
 def _column(weight: Any) -> Any:
     """A sequence's weight as it multiplies (T_i, D)."""
     return weight[:, None] if np.ndim(weight) else float(weight)
-
-
-def _sum(parts: Iterator[Array]) -> Array:
-    total: Any = 0.0
-    for part in parts:
-        total = total + part
-    return total

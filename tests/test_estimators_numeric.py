@@ -12,6 +12,7 @@ pytest.importorskip("sklearn")
 from sequences import SMALL, assert_equal_parameters, differ, problem, ragged
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import get_tags
 
 import fastrnn
 from fastrnn import RNNClassifier, RNNRegressor
@@ -160,6 +161,7 @@ def test_random_states() -> None:
     assert_equal_parameters(fitted(3), fitted(np.random.default_rng(3)))
     assert_equal_parameters(fitted(np.random.RandomState(3)), fitted(np.random.RandomState(3)))
     assert differ(fitted(3), fitted(4))
+    assert differ(fitted(np.random.RandomState(3)), fitted(np.random.RandomState(4)))
     assert differ(fitted(None), fitted(None))
 
 
@@ -466,3 +468,17 @@ def test_threads_are_taken_and_given_back(cls: Any, monkeypatch: pytest.MonkeyPa
     model.predict(X)
     model.transform(X)
     assert seen[3:] == [3, 3]
+
+
+@both
+def test_tags(cls: Any) -> None:
+    tags = get_tags(cls())
+    assert tags.input_tags.two_d_array and tags.input_tags.three_d_array
+    assert not tags.input_tags.allow_nan and not tags.input_tags.sparse
+    assert get_tags(cls(missing="skip")).input_tags.allow_nan
+    assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+    assert tags.target_tags.required
+    if cls is RNNClassifier:
+        assert tags.estimator_type == "classifier" and tags.classifier_tags.multi_label
+    else:
+        assert tags.estimator_type == "regressor" and tags.target_tags.multi_output

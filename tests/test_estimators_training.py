@@ -19,6 +19,7 @@ from sklearn.base import clone
 from sklearn.utils import estimator_html_repr
 
 from fastrnn import RNNClassifier, RNNRegressor
+from fastrnn.estimators.targets import class_factors
 from fastrnn.plan import SOLVERS
 
 both = pytest.mark.parametrize("cls", [RNNClassifier, RNNRegressor])
@@ -72,6 +73,34 @@ def test_balanced_classes_weigh_the_same() -> None:
     counts = RNNClassifier(class_weight={"rare": 3.0, "common": 0.6}, **SMALL).fit(X, names)
     assert (names == "rare").sum() == 5
     assert_equal_parameters(plain, counts, 1e-12)
+
+
+def test_factors_of_classes() -> None:
+    classes, codes, weight = np.array([3, 5, 9]), np.array([0, 0, 2]), np.array([1.0, 2.0, 1.0])
+    assert class_factors(None, classes, codes, weight) is None
+    # Of two classes that occur each weighs half of the sum, and the third never weighs anything.
+    found = class_factors("balanced", classes, codes, weight)
+    np.testing.assert_allclose(found, [4 / (2 * 3), 0, 4 / (2 * 1)])
+    assert class_factors({5: 2, 9: 0}, classes, codes, weight).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("solver", ["adam", "adamw"])
+def test_the_penalty_is_of_one_sequence_in_a_batch(solver: str) -> None:
+    """alpha / batch size, as in MLPClassifier; with weights by what a batch weighs."""
+    X, y = problem(24)
+    model = RNNRegressor(batch_size=8, alpha=0.6, solver=solver, **SMALL)
+    seen: list[float] = []
+    found = model._batches_and_plan
+
+    def spy(*arguments: Any) -> Any:
+        result = found(*arguments)
+        seen.append(result[1].alpha)
+        return result
+
+    model._batches_and_plan = spy
+    model.fit(X, y).fit(X, y, sample_weight=np.full(24, 2.0))
+    expected = [0.6, 0.6] if solver == "adamw" else [0.6 / 8, 0.6 / 16]
+    np.testing.assert_allclose(seen, expected)
 
 
 def test_classes_of_large_weight_win() -> None:

@@ -249,7 +249,7 @@ def test_weights_are_repetitions(ragged: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_constant_channels_stay_finite(dtype: str) -> None:
     """0.1 is not its own mean in binary, and a spread of rounding errors is none."""
-    samples = read([np.full((7, 2), [0.1, 3e7], dtype), np.full((3, 2), [0.1, 3e7], dtype)])
+    samples = read([np.full((n, 2), [0.1, 3e7], dtype) for n in (997, 3)])
     channels = Channels.of(samples, np.ones(2))
     assert channels.scale.tolist() == [1, 1]
     for item in channels.scaled(samples).items:
