@@ -53,7 +53,7 @@ def test_labels() -> None:
 
 def test_quantities_are_standardized_by_weight() -> None:
     rng = np.random.default_rng(0)
-    y, weight = rng.standard_normal((9, 2)) * [1, 50] + 7, rng.integers(0, 4, 9)
+    y, weight = rng.standard_normal((9, 2)) * [1, 50] + 7, np.arange(9) % 4
     repeated = np.repeat(y, weight, axis=0)
     targets = Quantities.of(y, weight)
     np.testing.assert_allclose(targets.center, repeated.mean(axis=0))
