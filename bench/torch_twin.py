@@ -2,7 +2,7 @@
 
 `start_of` tells what `fit` would begin with; `Twin` does from there what `fit` does: the weighted
 mean loss, the L2 penalty, clipping by the norm over all gradients, and Adam. Not what draws random
-numbers of its own (dropout), and no encoder of tokens.
+numbers of its own: dropout, unknown tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bench.adapters import pytorch
+from bench.torch_encoders import Tokens
 from fastrnn import losses
+from fastrnn.encoders import TokenEncoder
 from fastrnn.minibatches import Batches
 from fastrnn.plan import Plan
 from fastrnn.sequence_network import SequenceNetwork, pad
@@ -82,6 +84,8 @@ class Net(nn.Module):
             raise ValueError("network: expected one without dropout and truncated BPTT")
         self.pooling = network.pool.pooling
         self.units = network.rnn.hidden_size
+        encoder = network.encoder
+        self.encoder = Tokens(encoder) if isinstance(encoder, TokenEncoder) else None
         self.rnn = pytorch.network(network.rnn)
         self.rnn.batch_first = True
         self.output = _linear(network.output)
@@ -205,9 +209,12 @@ class Twin:
                 torch._foreach_mul_(grads, self.plan.max_grad_norm / norm)
 
     def outputs(self, items: Any) -> Tensor:
-        """What leaves the linear layer for sequences (T_i, D)."""
-        x, lengths = pad(items)
-        found: Tensor = self.net(torch.from_numpy(x), torch.from_numpy(lengths))
+        """What leaves the linear layer for sequences (T_i, D), or of tokens."""
+        if self.net.encoder is not None:
+            x, lengths = self.net.encoder(items)
+        else:
+            x, lengths = map(torch.from_numpy, pad(items))
+        found: Tensor = self.net(x, lengths)
         return found
 
     @torch.inference_mode()

@@ -90,6 +90,36 @@ def test_labels_in_small_batches_with_a_strong_penalty_and_clipping() -> None:
     same(model, X, y)
 
 
+def words(n: int = 24) -> list[list[str]]:
+    draw = np.random.default_rng(0)
+    known = ["the", "a", "cat", "dogs", "sleep", "walked", "home", "slowly"]
+    return [list(map(str, draw.choice(known, draw.integers(1, 7)))) for _ in range(n)]
+
+
+@pytest.mark.parametrize("pooling", ["last", "max"])
+def test_texts(pooling: str) -> None:
+    texts = [" ".join(one) for one in words()]
+    model = fastrnn.TextClassifier(
+        hidden_size=8, pooling=pooling, unknown_rate=0.0, batch_size=10, dtype="float64"
+    )
+    same(model, texts, ["cat" in one for one in texts])
+
+
+@pytest.mark.parametrize("chars", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_tokens(chars: bool) -> None:
+    X = words()
+    y = [[len(word) % 3 for word in one] for one in X]
+    model = fastrnn.SequenceTagger(
+        chars, hidden_size=8, unknown_rate=0.0, batch_size=10, dtype="float64"
+    )
+    same(model, X, y, sample_weight=np.linspace(0.5, 2, 24))
+
+
+def test_steps() -> None:
+    X = sequences(True)
+    same(fastrnn.SequenceTagger(hidden_size=8), X, [(x[:, 0] > 0).astype(int) for x in X])
+
+
 def test_what_a_start_is_leaves_the_estimator_alone() -> None:
     X, y = sequences(False), np.arange(24) % 2
     model = fastrnn.RNNClassifier(hidden_size=4, random_state=0)
@@ -109,3 +139,5 @@ def test_what_has_no_twin_is_refused(parameters: dict[str, Any]) -> None:
     X, y = sequences(False), np.arange(24) % 2
     with pytest.raises(ValueError, match="expected"):
         Twin(start_of(fastrnn.RNNClassifier(random_state=0, **parameters), X, y))
+    with pytest.raises(ValueError, match="encoder: expected one without"):
+        Twin(start_of(fastrnn.TextClassifier(random_state=0), ["a", "b"], [0, 1]))

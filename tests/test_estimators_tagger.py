@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.utils import get_tags
 from sklearn_checks import WITH_DATA, WITHOUT_DATA, run_check
 
-from bench.text_accuracy import TASKS
 from fastrnn import SequenceTagger
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "max_iter": 40, "random_state": 0,
@@ -496,6 +496,9 @@ def test_wrong_parameters_are_named(parameter: str, value: Any) -> None:
 @pytest.mark.slow
 def test_real_sentences(data_file: Callable[[str], Path]) -> None:
     """Parts of speech of UD-EWT, with one seed."""
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+    from bench.text_accuracy import TASKS
+
     task = TASKS["tagging"]
     X, y, X_test, y_test = task.read(data_file("tagging/ud-ewt-dev.tsv").parent.parent, 0)
     score = task.make(0).fit(X, y).score(X_test, y_test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn_checks import SUBSETS, WITH_DATA, WITHOUT_DATA, run_check
 
-from bench.text_accuracy import TASKS
 from fastrnn import TextClassifier
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "embedding_dim": 8, "max_iter": 15, "random_state": 0,
@@ -423,6 +423,9 @@ def test_wrong_parameters_are_named(parameter: str, value: Any) -> None:
 def test_real_texts(name: str, file: str, data_file: Callable[[str], Path]) -> None:
     """As well as `bench.text_accuracy` asks for, with one seed."""
     folder = data_file(file).parent.parent
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+    from bench.text_accuracy import TASKS
+
     task = TASKS[name]
     X, y, X_test, y_test = task.read(folder, 0)
     found = {k: make().fit(X, y).score(X_test, y_test) for k, make in task.baselines.items()}
