@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,18 @@ import fastrnn
 from bench.torch_twin import Twin, start_of
 
 STEPS = 100
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks as small as these lose more to waiting threads than they win."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with fastrnn.threads(1):
+        yield
+    torch.set_num_threads(before)
 
 
 def sequences(ragged: bool, n: int = 24, channels: int = 3) -> list[np.ndarray]:
