@@ -54,6 +54,7 @@ RUNS = {
     "training_avx2": Run("training", ["--cells", "lstm", *FEW_STEPS], AVX2),
     "inference_float64": Run("inference", ["--dtype", "float64", *FEW_BATCHES]),
     "training_float64": Run("training", ["--dtype", "float64", *FEW_STEPS]),
+    "accuracy": Run("accuracy"),
     "busy_neighbor": Run("busy_neighbor"),
     "memory": Run("memory"),
     "import_time": Run("import_time"),

@@ -57,4 +57,6 @@ def rows_table(rows: Sequence[Row]) -> Iterator[str]:
 def _measure(name: str, value: float | None) -> str:
     if value is None:
         return "-"
+    if name.endswith(("accuracy", "spread")):
+        return f"{value:.4f}"
     return f"{value:.0%}" if name in ("peak", "bound") else f"{value:.2f}"

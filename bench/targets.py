@@ -225,6 +225,18 @@ ONE_SEQUENCE: list[tuple[str, list[int], float | dict[int, float]]] = [
     ("lstm", [1024], 1.25),
 ]
 
+ACCURACIES = {
+    # The estimators' defaults.
+    "JapaneseVowels": 0.945,
+    "ItalyPowerDemand": 0.95,
+    "BasicMotions": 0.92,
+    # Other networks.
+    "BasicMotions, gru, 2 directions, max": 0.95,
+    "MNIST-1D, gru, 2 directions, last": 0.92,
+    "MNIST-1D, gru, 2 directions, max": 0.97,
+    "digits": 0.95,
+}
+
 TARGETS = [
     # Whole sequences in batches.
     Target("inference", "best", LEVEL, FLOAT32),
@@ -272,6 +284,12 @@ TARGETS = [
     Target("language_model_step", "torch", {2: 1.5}, {"H": [650], "T": [35]}),
     Target("character_model", "torch", 1.25),
     Target("character_model", "torch", 1.5, mean=True),
+    # Estimators on real sequences; the time of whole fits beside PyTorch's.
+    *(
+        Target("accuracy", "accuracy", bound, {"cell": [name]})
+        for name, bound in ACCURACIES.items()
+    ),
+    Target("accuracy", "torch", 1.5),
     # Other work on the machine: times over those of a quiet machine, or of two threads.
     Target("busy_neighbor", "time / quiet", 1.9, {"neighbors": [1]}, most=True),
     Target("busy_neighbor", "time / two threads", 1.3, {"neighbors": [0]}, most=True),

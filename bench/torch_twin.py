@@ -22,7 +22,7 @@ from fastrnn import losses
 from fastrnn.encoders import TokenEncoder
 from fastrnn.minibatches import Batches
 from fastrnn.plan import Plan
-from fastrnn.sequence_network import SequenceNetwork, pad
+from fastrnn.sequence_network import SequenceNetwork, pad, targets_of
 
 __all__ = ["Net", "Start", "Twin", "start_of"]
 
@@ -184,11 +184,7 @@ class Twin:
 
     def _step(self, order: Any, i: int) -> tuple[float, float]:
         batch = self.batches.batch(order, i)
-        values, weights = zip(*batch.targets, strict=True)
-        if np.ndim(weights[0]):
-            targets, weight = np.concatenate(values), np.concatenate(weights)
-        else:
-            targets, weight = np.asarray(values), np.asarray(weights)
+        targets, weight = targets_of(batch)
         self.optimizer.zero_grad()
         loss: Any = _loss(self.loss, self.outputs(batch.inputs), targets, weight)
         loss.backward()

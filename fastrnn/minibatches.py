@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import check_positive_int
 
-__all__ = ["Batch", "Batches", "Sequences", "Streams"]
+__all__ = ["Batch", "Batches", "Sequences", "Streams", "taken"]
 
 Array = NDArray[Any]
 Order = NDArray[np.int64]
@@ -111,6 +111,15 @@ class Indexable(Protocol):
     def __getitem__(self, i: int, /) -> Any: ...
 
 
+def taken(items: Any, index: Order) -> Any:
+    """Some of an array, of what can itself take some, or of a sequence: then a list."""
+    if isinstance(items, np.ndarray):
+        return items[index]
+    if hasattr(items, "take"):
+        return items.take(index)
+    return [items[i] for i in index.tolist()]
+
+
 class Sequences:
     """Separate sequences in shuffled minibatches, those of like length together.
 
@@ -121,8 +130,9 @@ class Sequences:
     Parameters
     ----------
     inputs, targets : sequences of length n
-        Anything that can be indexed by one integer. With `n_steps`, each item is itself an array
-        that is sliced along its steps.
+        Anything that can be indexed by one integer. Arrays, and what has a method ``take(index)``,
+        are asked for a whole batch at once. With `n_steps`, each item is itself an array that is
+        sliced along its steps.
     lengths : array of int, shape (n,)
         The number of steps of each.
     batch_size : int
@@ -177,8 +187,7 @@ class Sequences:
         """The i-th batch or window."""
         begin, step = self._places(order)[i]
         index = order[begin : begin + self.batch_size]
-        inputs = [self.inputs[j] for j in index]
-        targets = [self.targets[j] for j in index]
+        inputs, targets = taken(self.inputs, index), taken(self.targets, index)
         if self.n_steps is not None:
             part = slice(step, step + self.n_steps)
             inputs, targets = [x[part] for x in inputs], [y[part] for y in targets]

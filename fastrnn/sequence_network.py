@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from fastrnn.batches import Symbols
 from fastrnn.files import build
-from fastrnn.minibatches import Batch
+from fastrnn.minibatches import Batch, taken
 from fastrnn.modules import Dropout
 from fastrnn.pooling import Pool
 
 __all__ = ["Encoder", "Loss", "SequenceNetwork", "Spec", "Supervised", "Weighted", "make_layers",
-           "network_specs", "pad"]  # fmt: skip
+           "network_specs", "pad", "targets_of"]  # fmt: skip
 
 Array = NDArray[Any]
 Backward = Callable[[Any], None]
@@ -60,8 +60,13 @@ class Numbers:
         return x, lengths, lambda dx: None
 
 
-def pad(items: Sequence[Array]) -> tuple[Array, Array]:
-    """Sequences (T_i, ...) as one array (N, T, ...), zero after their ends, and their lengths."""
+def pad(items: Any) -> tuple[Array, Array]:
+    """Sequences (T_i, ...) as one array (N, T, ...), zero after their ends, and their lengths.
+
+    An array of sequences of one length is that already.
+    """
+    if isinstance(items, np.ndarray):
+        return items, np.full(len(items), items.shape[1])
     lengths = np.array([len(item) for item in items], dtype=np.int64)
     T = int(lengths.max(initial=0))
     if (lengths == T).all():
@@ -299,6 +304,16 @@ class Weighted:
     def __getitem__(self, i: int) -> tuple[Any, Any]:
         return self.values[i], self.weight[i]
 
+    def take(self, index: Array) -> Weighted:
+        """Some of them."""
+        return Weighted(taken(self.values, index), taken(self.weight, index))
+
+    def rows(self) -> tuple[Array, Array]:
+        """Targets and weights as arrays, one after the other where they are of steps."""
+        if np.ndim(self.weight[0]):
+            return np.concatenate(self.values), np.concatenate(self.weight)
+        return np.asarray(self.values), np.asarray(self.weight)
+
 
 class Supervised:
     """What the training loop trains: a network, and a loss of its outputs beside targets.
@@ -316,7 +331,7 @@ class Supervised:
 
     def learn(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
         """The weighted mean loss and the weights' sum; adds gradients."""
-        targets, weight = _targets(batch)
+        targets, weight = targets_of(batch)
         out, backward = self.network.forward(batch.inputs)
         loss, dout = self.loss(out, targets, weight)
         backward(dout)
@@ -324,14 +339,13 @@ class Supervised:
 
     def assess(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
         """The same without gradients and without dropout."""
-        targets, weight = _targets(batch)
+        targets, weight = targets_of(batch)
         loss, _ = self.loss(self.network.outputs(batch.inputs), targets, weight)
         return float(loss), float(weight.sum()), None
 
 
-def _targets(batch: Batch) -> tuple[Array, Array]:
+def targets_of(batch: Batch) -> tuple[Array, Array]:
     """A batch's targets and weights, one for each row of the network's outputs."""
-    values, weight = zip(*batch.targets, strict=True)
-    if np.ndim(weight[0]):
-        return np.concatenate(values), np.concatenate(weight)
-    return np.asarray(values), np.asarray(weight)
+    if isinstance(batch.targets, Weighted):
+        return batch.targets.rows()
+    return Weighted(*zip(*batch.targets, strict=True)).rows()

@@ -22,7 +22,7 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
-from fastrnn.minibatches import Batches, Sequences
+from fastrnn.minibatches import Batches, Sequences, taken
 from fastrnn.plan import Plan
 from fastrnn.pooling import POOLINGS
 from fastrnn.sequence_network import (
@@ -79,12 +79,7 @@ class Examples(NamedTuple):
 
     def take(self, index: Array) -> Examples:
         """Some of them."""
-        return Examples(
-            [self.items[i] for i in index],
-            self.lengths[index],
-            [self.targets[i] for i in index],
-            [self.weight[i] for i in index],
-        )
+        return Examples(*(taken(part, index) for part in self))
 
 
 class SequenceEstimator(BaseEstimator):
@@ -259,8 +254,12 @@ class SequenceEstimator(BaseEstimator):
 
     @staticmethod
     def _batches(examples: Examples, size: int, shuffle: bool) -> Batches:
+        items: Any = examples.items
+        vectors = isinstance(items[0], np.ndarray) and items[0].ndim == 2
+        if vectors and len({item.shape for item in items}) == 1:
+            items = np.stack(items)  # so that a batch is taken at once
         return Sequences(
-            examples.items,
+            items,
             Weighted(examples.targets, examples.weight),
             examples.lengths,
             size,
