@@ -103,7 +103,7 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         batch_size: Any = "auto",
         shuffle: bool = True,
         max_iter: int = 200,
-        max_grad_norm: float | None = 5.0,
+        max_grad_norm: float | None = 1.0,
         tbptt_steps: int | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
