@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # A busy machine must not turn a slow example into a failure, and a run must be repeatable.
 settings.register_profile("fastrnn", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("fastrnn")
+
+# What a shell starts in the background ignores Ctrl-C, and tests that send it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
