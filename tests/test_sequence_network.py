@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
-from fastrnn import Embedding, losses
+from fastrnn import Embedding, get_gemm, losses
 from fastrnn import sequence_network as module
 from fastrnn.minibatches import Batch
 from fastrnn.pooling import POOLINGS
@@ -89,7 +89,8 @@ def test_gradients(pooling: str | None, options: dict[str, Any], rng: np.random.
     batch = Batch(sequences(rng), targets(pooling, rng), np.arange(4), True)
     learn(net, batch)
     learner = Supervised(net, losses.softmax_cross_entropy)
-    assert_gradients(lambda: learner.assess(batch, None)[0], params(net), grads(net), 2e-6)
+    # Some of attention's gradients are small beside the rounding of the differences.
+    assert_gradients(lambda: learner.assess(batch, None)[0], params(net), grads(net), 5e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -166,7 +167,8 @@ def test_windows_carry_the_state(
     items = sequences(rng)
     whole, _ = network(cell, pooling).forward(items)
     cut, _ = network(cell, pooling, tbptt_steps=steps).forward(items)
-    np.testing.assert_array_equal(cut, whole)
+    # Equal bits are the packed engine's promise alone.
+    np.testing.assert_allclose(cut, whole, rtol=0 if get_gemm() == "packed" else 1e-12)
 
 
 def test_what_windows_cut(rng: np.random.Generator) -> None:
