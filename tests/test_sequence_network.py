@@ -89,8 +89,9 @@ def test_gradients(pooling: str | None, options: dict[str, Any], rng: np.random.
     batch = Batch(sequences(rng), targets(pooling, rng), np.arange(4), True)
     learn(net, batch)
     learner = Supervised(net, losses.softmax_cross_entropy)
-    # Some of attention's gradients are small beside the rounding of the differences.
-    assert_gradients(lambda: learner.assess(batch, None)[0], params(net), grads(net), 5e-6)
+    # The gradient of attention's bias is small beside the rounding of the differences.
+    tolerance = 2e-5 if pooling == "attention" else 2e-6
+    assert_gradients(lambda: learner.assess(batch, None)[0], params(net), grads(net), tolerance)
 
 
 @pytest.mark.parametrize("cell", CELLS)
