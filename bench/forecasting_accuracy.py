@@ -25,7 +25,7 @@ from sklearn.linear_model import RidgeCV
 
 from bench.table import print_table
 from fastrnn import Forecaster
-from fastrnn.series import Differences, phases
+from fastrnn.series.differences import Differences, phases
 
 Floats = NDArray[np.float64]
 

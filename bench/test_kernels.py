@@ -19,8 +19,8 @@ import pytest
 import fastrnn
 from bench.adapters import plain_numpy
 from bench.layers import GATES, Case, inference, training
+from fastrnn.engine.recurrence import twin_only
 from fastrnn.losses import linear_cross_entropy
-from fastrnn.recurrence import twin_only
 
 pytest.importorskip("pytest_benchmark")
 

@@ -1,4 +1,4 @@
-"""What turns tokens into vectors, in PyTorch, from the weights of one of `fastrnn.encoders`."""
+"""Tokens to vectors in PyTorch, from the weights of one of `fastrnn.text.encoders`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bench.adapters import pytorch
-from fastrnn.encoders import SpellingEncoder, TokenEncoder
-from fastrnn.sequence_network import pad
+from fastrnn.sequences.network import pad
+from fastrnn.text.encoders import SpellingEncoder, TokenEncoder
 
 __all__ = ["Tokens"]
 

@@ -19,10 +19,10 @@ from torch import nn
 from bench.adapters import pytorch
 from bench.torch_encoders import Tokens
 from fastrnn import losses
-from fastrnn.encoders import TokenEncoder
-from fastrnn.minibatches import Batches
-from fastrnn.plan import Plan
-from fastrnn.sequence_network import SequenceNetwork, pad, targets_of
+from fastrnn.sequences.network import SequenceNetwork, pad, targets_of
+from fastrnn.text.encoders import TokenEncoder
+from fastrnn.training.minibatches import Batches
+from fastrnn.training.plan import Plan
 
 __all__ = ["Net", "Start", "Twin", "start_of"]
 

@@ -7,7 +7,6 @@ from fastrnn.thread_count import get_num_threads, set_num_threads, threads
 
 if TYPE_CHECKING:
     from fastrnn import cells, losses, metrics, optim
-    from fastrnn.embedding import Embedding
     from fastrnn.estimators import Forecaster as Forecaster
     from fastrnn.estimators import RNNClassifier as RNNClassifier
     from fastrnn.estimators import RNNRegressor as RNNRegressor
@@ -16,11 +15,12 @@ if TYPE_CHECKING:
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
-    from fastrnn.language_model import LanguageModel
-    from fastrnn.layers import GRU, LSTM, RNN, register_cell
-    from fastrnn.modules import Dropout, LayerNorm, Linear
+    from fastrnn.language.model import LanguageModel
+    from fastrnn.layers.embedding import Embedding
+    from fastrnn.layers.modules import Dropout, LayerNorm, Linear
+    from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
+    from fastrnn.layers.sequential import Sequential
     from fastrnn.optim import clip_grad_norm
-    from fastrnn.sequential import Sequential
 
 # The names that NumPy and SciPy are enough for; the estimators, which need scikit-learn, are not
 # among them, or `from fastrnn import *` would need it too.
@@ -58,20 +58,20 @@ __version__ = "0.1.0"
 # that serves one layer need not wait for estimators and training. No module has a function's name,
 # or importing the module would put it in the function's place.
 _MODULES = {
-    "GRU": "layers",
-    "LSTM": "layers",
-    "RNN": "layers",
-    "Dropout": "modules",
-    "Embedding": "embedding",
+    "GRU": "layers.rnn",
+    "LSTM": "layers.rnn",
+    "RNN": "layers.rnn",
+    "Dropout": "layers.modules",
+    "Embedding": "layers.embedding",
     "Forecaster": "estimators",
     "FormatError": "files",
-    "LanguageModel": "language_model",
-    "LayerNorm": "modules",
-    "Linear": "modules",
+    "LanguageModel": "language.model",
+    "LayerNorm": "layers.modules",
+    "Linear": "layers.modules",
     "RNNClassifier": "estimators",
     "RNNRegressor": "estimators",
     "SequenceTagger": "estimators",
-    "Sequential": "sequential",
+    "Sequential": "layers.sequential",
     "TextClassifier": "estimators",
     "cells": "cells",
     "clip_grad_norm": "optim",
@@ -81,7 +81,7 @@ _MODULES = {
     "losses": "losses",
     "metrics": "metrics",
     "optim": "optim",
-    "register_cell": "layers",
+    "register_cell": "layers.rnn",
 }
 
 if not TYPE_CHECKING:  # a checker that saw a __getattr__ would take any name for one of ours

@@ -3,7 +3,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 from fastrnn._weights import Weights
-from fastrnn.rows import Rows
+from fastrnn.engine.rows import Rows
 
 @final
 class Walk:

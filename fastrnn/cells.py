@@ -8,7 +8,8 @@ and the formula, elementwise, makes gates, the next state and, where a later sta
 operand rows of the sums. A stage boundary is a dependency on whole rows: the GRU's candidate needs
 all of r * h before its product can begin, so the GRU with the reset before has two stages.
 Everything else about a recurrent layer (time, directions, ragged batches, gradients of weights) is
-the driver's and stands once, in :mod:`fastrnn.twin` for arrays of any kind and in C for NumPy's.
+the driver's and stands once, in :mod:`fastrnn.engine.twin` for arrays of any kind, and in C
+for NumPy's.
 
 Formulas take the namespace ``xp`` and named values. ``v.h``, ``v.c`` are the state before the
 step, ``v.h_next``, ``v.c_next`` after it; ``v.h_seen`` is h as products see it (times the

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import as_real_array, check_real
-from fastrnn.recurrent import Recurrent, check_recurrent
+from fastrnn.layers.recurrent import Recurrent, check_recurrent
 
 __all__ = ["gradient_check"]
 

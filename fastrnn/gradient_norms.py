@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import twin
 from fastrnn.checks import Array, namespace
-from fastrnn.parameters import to_host
-from fastrnn.passes import Pass, Weights
-from fastrnn.recurrent import Recurrent, check_recurrent
-from fastrnn.rows import Rows
-from fastrnn.stack import Stack
+from fastrnn.engine import twin
+from fastrnn.engine.parameters import to_host
+from fastrnn.engine.passes import Pass, Weights
+from fastrnn.engine.rows import Rows
+from fastrnn.engine.stack import Stack
+from fastrnn.layers.recurrent import Recurrent, check_recurrent
 
 __all__ = ["GradientFlow", "gradient_flow"]
 

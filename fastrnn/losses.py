@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import elementwise
 from fastrnn.checks import (
     Array,
     as_index_array,
@@ -29,8 +28,9 @@ from fastrnn.checks import (
     describe,
     namespace,
 )
-from fastrnn.modules import Linear, add_gradients
-from fastrnn.parameters import Backward, Form, beside, flatten, flatten_indices, to_host
+from fastrnn.engine import elementwise
+from fastrnn.engine.parameters import Backward, Form, beside, flatten, flatten_indices, to_host
+from fastrnn.layers.modules import Linear, add_gradients
 from fastrnn.pointwise_losses import (
     REDUCTIONS,
     absolute_error,

@@ -31,9 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import elementwise
 from fastrnn.checks import Array, as_array, check_bool, check_int, check_real, describe, namespace
-from fastrnn.parameters import check_layers, tell_stepped, to_host
+from fastrnn.engine import elementwise
+from fastrnn.engine.parameters import check_layers, tell_stepped, to_host
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
 

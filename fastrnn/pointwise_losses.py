@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array, as_real_array, check_option, check_real, namespace
-from fastrnn.parameters import Form, beside, flatten, to_host
+from fastrnn.engine.parameters import Form, beside, flatten, to_host
 
 __all__ = [
     "REDUCTIONS",

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from fastrnn import losses, optim, tensorfile
-from fastrnn.checkpoint import read_checkpoint, write_checkpoint
-from fastrnn.embedding import Embedding
 from fastrnn.files import FormatError
-from fastrnn.layers import GRU, LSTM
-from fastrnn.minibatches import Batch, Sequences, Streams
-from fastrnn.modules import Dropout, Linear
-from fastrnn.plan import Plan, TrainingState
-from fastrnn.sequential import Sequential
-from fastrnn.training import Outcome, train
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.modules import Dropout, Linear
+from fastrnn.layers.rnn import GRU, LSTM
+from fastrnn.layers.sequential import Sequential
+from fastrnn.training.checkpoint import read_checkpoint, write_checkpoint
+from fastrnn.training.loop import Outcome, train
+from fastrnn.training.minibatches import Batch, Sequences, Streams
+from fastrnn.training.plan import Plan, TrainingState
 
 
 class Reader:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn import _elementwise, _native, elementwise, masks
-from fastrnn.embedding import Embedding
+from fastrnn import _elementwise, _native
+from fastrnn.engine import elementwise, masks
+from fastrnn.layers.embedding import Embedding
 from fastrnn.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
 DTYPES = ["float32", "float64"]

@@ -10,11 +10,11 @@ from finite_differences import assert_gradients
 from test_sequence_network import H, K, grads, learn, network, params
 
 from fastrnn import losses
-from fastrnn.batches import Symbols
-from fastrnn.encoders import SpellingEncoder, TokenEncoder, Unknowns, spell
-from fastrnn.minibatches import Batch
-from fastrnn.sequence_network import SequenceNetwork, Supervised, make_layers, network_specs
-from fastrnn.text import Vocabulary
+from fastrnn.engine.batches import Symbols
+from fastrnn.sequences.network import SequenceNetwork, Supervised, make_layers, network_specs
+from fastrnn.text.encoders import SpellingEncoder, TokenEncoder, Unknowns, spell
+from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.training.minibatches import Batch
 
 E, C, S = 3, 2, 2  # of a word's vector, a character's, and units that read these
 SENTENCES = [["the", "cat", "eats", "the", "fish"], ["fish"], ["the", "", "dog", "eats"]]

@@ -19,9 +19,9 @@ from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.utils import estimator_checks
 
 from fastrnn import Forecaster
-from fastrnn.forecasting import with_quantiles
-from fastrnn.series_scores import absolute_step
-from fastrnn.targets import REGRESSION_LOSSES
+from fastrnn.sequences.targets import REGRESSION_LOSSES
+from fastrnn.series.forecasting import with_quantiles
+from fastrnn.series.scores import absolute_step
 
 STRATEGIES = ["direct", "recursive"]
 

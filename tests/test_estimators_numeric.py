@@ -16,8 +16,8 @@ from sklearn.utils import get_tags
 
 import fastrnn
 from fastrnn import RNNClassifier, RNNRegressor
-from fastrnn.plan import SOLVERS
-from fastrnn.pooling import POOLINGS
+from fastrnn.sequences.pooling import POOLINGS
+from fastrnn.training.plan import SOLVERS
 
 both = pytest.mark.parametrize("cls", [RNNClassifier, RNNRegressor])
 

@@ -20,7 +20,7 @@ from sklearn.utils import estimator_html_repr
 
 from fastrnn import RNNClassifier, RNNRegressor
 from fastrnn.estimators.targets import class_factors
-from fastrnn.plan import SOLVERS
+from fastrnn.training.plan import SOLVERS
 
 both = pytest.mark.parametrize("cls", [RNNClassifier, RNNRegressor])
 

@@ -17,11 +17,11 @@ from safetensors.numpy import load_file, save_file
 
 from fastrnn import files, tensorfile
 from fastrnn.cells import Cell, Stage
-from fastrnn.embedding import Embedding
 from fastrnn.files import FormatError, load
-from fastrnn.layers import GRU, LSTM, RNN, register_cell
-from fastrnn.modules import Dropout, LayerNorm, Linear
-from fastrnn.sequential import Sequential
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.modules import Dropout, LayerNorm, Linear
+from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
+from fastrnn.layers.sequential import Sequential
 from fastrnn.trees import flatten, unflatten
 
 MODULES = [

@@ -11,8 +11,8 @@ import pytest
 
 import fastrnn
 from fastrnn.cells import Cell, Stage, Values
-from fastrnn.recurrence import twin_only
-from fastrnn.recurrent import Recurrent
+from fastrnn.engine.recurrence import twin_only
+from fastrnn.layers.recurrent import Recurrent
 
 TOLERANCE = 1e-6
 

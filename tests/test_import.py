@@ -77,7 +77,7 @@ print(resident() - before)
 @built_for_use
 def test_size_of_the_package() -> None:
     suffixes = {".py", ".pyi", ".pxd", ".so", ".typed"}
-    files = [path for path in PACKAGE.iterdir() if path.suffix in suffixes]
+    files = [path for path in PACKAGE.rglob("*") if path.suffix in suffixes]
     assert len([path for path in files if path.suffix == ".so"]) > 5
     assert sum(path.stat().st_size for path in files) < INSTALLED_MEGABYTES * 1e6
 

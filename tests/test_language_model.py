@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 import fastrnn
 from fastrnn import FormatError, LanguageModel, tensorfile
 from fastrnn.parameterized import NotFittedError
-from fastrnn.plan import TrainingState
-from fastrnn.sampling import Sampler
-from fastrnn.text import Vocabulary
+from fastrnn.text.sampling import Sampler
+from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.training.plan import TrainingState
 
 TEXT = "the cat sat on the mat, the dog ate the cat. " * 8
 SMALL: dict[str, Any] = {
@@ -174,8 +174,8 @@ def test_the_loss_reported_is_that_of_the_text() -> None:
 
 def test_gradients_of_a_window_are_those_of_finite_differences() -> None:
     model = LanguageModel(**SMALL, dtype="float64", cell="gru", batch_size=2).fit(TEXT)
-    from fastrnn.language_network import Network
-    from fastrnn.minibatches import Streams
+    from fastrnn.language.network import Network
+    from fastrnn.training.minibatches import Streams
 
     ids = model.vocabulary_.encode("the cat sat")
     batch = Streams(ids, 2, 5).batch(np.arange(1), 0)

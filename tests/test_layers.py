@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from test_gradients import CELLS
 
 import fastrnn
-from fastrnn.masks import keep_mask
-from fastrnn.recurrence import twin_only
-from fastrnn.recurrent import Recurrent
-from fastrnn.stack import BETWEEN_LAYERS
+from fastrnn.engine.masks import keep_mask
+from fastrnn.engine.recurrence import twin_only
+from fastrnn.engine.stack import BETWEEN_LAYERS
+from fastrnn.layers.recurrent import Recurrent
 
 N, T, D, H = 4, 5, 3, 6
 LENGTHS = [2, 0, 5, 3]

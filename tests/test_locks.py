@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fastrnn.locks import Lock
+from fastrnn.engine.locks import Lock
 
 
 def test_one_thread_at_a_time() -> None:

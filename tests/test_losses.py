@@ -9,7 +9,7 @@ import pytest
 from finite_differences import assert_gradients, gradient, relative_error
 
 from fastrnn import losses
-from fastrnn.modules import LayerNorm, Linear
+from fastrnn.layers.modules import LayerNorm, Linear
 
 POINTWISE = ["squared_error", "absolute_error", "huber", "binary_cross_entropy"]
 

@@ -4,7 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from fastrnn import masks
+from fastrnn.engine import masks
 
 BITS = 2**64 - 1
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
-from fastrnn import masks
-from fastrnn.embedding import Embedding
-from fastrnn.modules import Dropout, LayerNorm, Linear
-from fastrnn.parameters import join
+from fastrnn.engine import masks
+from fastrnn.engine.parameters import join
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.modules import Dropout, LayerNorm, Linear
 
 
 def raises(kind, message):

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from test_gradients import CELLS
 
 import fastrnn
-from fastrnn import _native, recurrence
-from fastrnn.recurrence import twin_only
-from fastrnn.recurrent import Recurrent
+from fastrnn import _native
+from fastrnn.engine import recurrence
+from fastrnn.engine.recurrence import twin_only
+from fastrnn.layers.recurrent import Recurrent
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -200,6 +201,6 @@ def test_larger_than_one_task(gemm: str, dtype: str, threads: int) -> None:
 def test_the_native_engine_is_what_runs(name: str) -> None:
     kind, own = CELLS[name]
     weights = kind(2, 3, **own)._stack.weights[0][0]
-    assert recurrence.engine_for(weights).__name__ == "fastrnn.native"
+    assert recurrence.engine_for(weights).__name__ == "fastrnn.engine.native"
     with twin_only():
-        assert recurrence.engine_for(weights).__name__ == "fastrnn.twin"
+        assert recurrence.engine_for(weights).__name__ == "fastrnn.engine.twin"

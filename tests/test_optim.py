@@ -9,11 +9,11 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from fastrnn.embedding import Embedding
-from fastrnn.layers import GRU, LSTM
-from fastrnn.modules import Linear
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.modules import Linear
+from fastrnn.layers.rnn import GRU, LSTM
+from fastrnn.layers.sequential import Sequential
 from fastrnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm
-from fastrnn.sequential import Sequential
 
 
 def raises(kind, message):

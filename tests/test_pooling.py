@@ -10,7 +10,7 @@ import pytest
 from finite_differences import assert_gradients
 
 from fastrnn import Linear
-from fastrnn.pooling import POOLINGS, Pool, real_steps
+from fastrnn.sequences.pooling import POOLINGS, Pool, real_steps
 
 N, T, P, FORWARD = 4, 6, 5, 3
 LENGTHS = np.array([6, 1, 4, 3])

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn import _native, products
+from fastrnn import _native
+from fastrnn.engine import products
 
 # Rows, inner and outer dimensions around tiles, vectors and panels, and blocks of rows.
 SHAPES = [

@@ -14,7 +14,7 @@ import pytest
 from make_pytorch_reference import CASES, FILE, compute
 
 import fastrnn
-from fastrnn.recurrence import twin_only
+from fastrnn.engine.recurrence import twin_only
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.rows import Rows
+from fastrnn.engine.rows import Rows
 
 lengths_and_room = st.lists(st.integers(0, 9), max_size=12).flatmap(
     lambda lengths: st.tuples(st.just(lengths), st.integers(max(lengths, default=0), 12))

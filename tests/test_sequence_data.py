@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn.sequence_data import Channels, Samples, form_of, read_samples
+from fastrnn.sequences.data import Channels, Samples, form_of, read_samples
 
 N, T, D = 3, 4, 2
 LENGTHS = [4, 1, 3]

@@ -10,16 +10,16 @@ import pytest
 from finite_differences import assert_gradients
 
 from fastrnn import Embedding, get_gemm, losses
-from fastrnn import sequence_network as module
-from fastrnn.minibatches import Batch
-from fastrnn.pooling import POOLINGS
-from fastrnn.sequence_network import (
+from fastrnn.sequences import network as module
+from fastrnn.sequences.network import (
     SequenceNetwork,
     Supervised,
     make_layers,
     network_specs,
     pad,
 )
+from fastrnn.sequences.pooling import POOLINGS
+from fastrnn.training.minibatches import Batch
 
 D, H, K = 2, 3, 3
 LENGTHS = (5, 2, 7, 1)

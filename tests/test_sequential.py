@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
-from fastrnn.embedding import Embedding
-from fastrnn.layers import GRU, LSTM
+from fastrnn.engine.parameters import Backward, Layer
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.modules import Dropout, LayerNorm, Linear
+from fastrnn.layers.rnn import GRU, LSTM
+from fastrnn.layers.sequential import Sequential
 from fastrnn.losses import softmax_cross_entropy
-from fastrnn.modules import Dropout, LayerNorm, Linear
-from fastrnn.parameters import Backward, Layer
-from fastrnn.sequential import Sequential
 
 
 def raises(kind, message):

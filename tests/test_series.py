@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.series import Differences, Scale, Windows, phases
-from fastrnn.series_data import read_covariates, read_series
-from fastrnn.series_scores import absolute_step, collect, mase, naive, seasonal_naive
+from fastrnn.series.data import read_covariates, read_series
+from fastrnn.series.differences import Differences, Scale, Windows, phases
+from fastrnn.series.scores import absolute_step, collect, mase, naive, seasonal_naive
 
 
 def raises(kind, message):

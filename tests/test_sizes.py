@@ -10,7 +10,8 @@ import pytest
 from test_bad_input import contents, make, refused
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, Dropout, Embedding, LayerNorm, Linear, losses, products
+from fastrnn import GRU, LSTM, RNN, Dropout, Embedding, LayerNorm, Linear, losses
+from fastrnn.engine import products
 
 N, T, D, H = 4, 5, 3, 6
 NO_ROOM = r"nable to allocate|expected to get"

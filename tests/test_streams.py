@@ -9,7 +9,7 @@ import pytest
 from test_gradients import CELLS
 
 import fastrnn
-from fastrnn.recurrent import Recurrent
+from fastrnn.layers.recurrent import Recurrent
 
 N, T, D, H = 3, 7, 4, 5
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
-from fastrnn import _native, recurrence
-from fastrnn.batches import Symbols
-from fastrnn.embedding import Embedding
-from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.sequential import Sequential
+from fastrnn import _native
+from fastrnn.engine import recurrence
+from fastrnn.engine.batches import Symbols
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.rnn import GRU, LSTM, RNN
+from fastrnn.layers.sequential import Sequential
 
 KINDS = {
     "lstm": lambda **k: LSTM(5, 9, **k),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastrnn.targets import Classes, Labels, Quantities, softmax
+from fastrnn.sequences.targets import Classes, Labels, Quantities, softmax
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

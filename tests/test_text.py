@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.text import Vocabulary, as_documents
+from fastrnn.text.vocabulary import Vocabulary, as_documents
 
 
 def test_tokens_stand_by_frequency_then_code_point() -> None:

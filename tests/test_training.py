@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from fastrnn import losses
-from fastrnn.layers import GRU
-from fastrnn.minibatches import Batch, Sequences, Streams
-from fastrnn.modules import Linear
-from fastrnn.plan import Plan, TrainingState
-from fastrnn.schedules import learning_rate
-from fastrnn.training import train
+from fastrnn.layers.modules import Linear
+from fastrnn.layers.rnn import GRU
+from fastrnn.training.loop import train
+from fastrnn.training.minibatches import Batch, Sequences, Streams
+from fastrnn.training.plan import Plan, TrainingState
+from fastrnn.training.schedules import learning_rate
 
 
 class Line:

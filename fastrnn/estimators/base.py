@@ -22,10 +22,7 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
-from fastrnn.minibatches import Batches, Sequences, taken
-from fastrnn.plan import Plan
-from fastrnn.pooling import POOLINGS
-from fastrnn.sequence_network import (
+from fastrnn.sequences.network import (
     Encoder,
     Loss,
     SequenceNetwork,
@@ -34,8 +31,11 @@ from fastrnn.sequence_network import (
     make_layers,
     network_specs,
 )
+from fastrnn.sequences.pooling import POOLINGS
 from fastrnn.thread_count import threads
-from fastrnn.training import Training
+from fastrnn.training.loop import Training
+from fastrnn.training.minibatches import Batches, Sequences, taken
+from fastrnn.training.plan import Plan
 
 __all__ = ["Examples", "SequenceEstimator", "held_out_index"]
 

@@ -12,9 +12,9 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from fastrnn.estimators.pooled import Pooled
 from fastrnn.estimators.targets import class_factors, read_target
-from fastrnn.sequence_data import Samples
-from fastrnn.sequence_network import Loss
-from fastrnn.targets import Classes, Labels, describe_values
+from fastrnn.sequences.data import Samples
+from fastrnn.sequences.network import Loss
+from fastrnn.sequences.targets import Classes, Labels, describe_values
 
 __all__ = ["ClassOutputs", "SequenceClassifier"]
 

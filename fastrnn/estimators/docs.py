@@ -121,8 +121,9 @@ PARAMETERS = {
             stay.""",
     "callbacks": """
         callbacks : callable, list of callables or None, default None
-            Each is called with a `fastrnn.plan.TrainingState` after every epoch; one with a
-            method ``after_step`` has that called after every step. A true answer ends training.""",
+            Each is called with a `fastrnn.training.plan.TrainingState` after every epoch; one
+            with a method ``after_step`` has that called after every step. A true answer ends
+            training.""",
     "random_state": """
         random_state : int, numpy.random.Generator, numpy.random.RandomState or None, default None
             What initial weights, batches, held-out data and dropout follow from.""",

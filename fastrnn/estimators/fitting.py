@@ -11,8 +11,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastrnn.checks import describe
 from fastrnn.estimators.base import Examples, SequenceEstimator, held_out_index
-from fastrnn.sequence_data import Samples
-from fastrnn.sequence_network import Encoder, Loss
+from fastrnn.sequences.data import Samples
+from fastrnn.sequences.network import Encoder, Loss
 
 __all__ = ["Entrance", "SupervisedEstimator"]
 

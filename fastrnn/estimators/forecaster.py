@@ -17,12 +17,12 @@ from fastrnn.checks import (
 from fastrnn.estimators.base import Examples
 from fastrnn.estimators.docs import documented
 from fastrnn.estimators.series import SeriesEstimator
-from fastrnn.forecasting import Forecasting, History, with_quantiles
-from fastrnn.sequence_network import Loss
-from fastrnn.series import Window
-from fastrnn.series_data import read_covariates, read_series
-from fastrnn.series_scores import Backtest, absolute_step, collect, mase
-from fastrnn.targets import REGRESSION_LOSSES
+from fastrnn.sequences.network import Loss
+from fastrnn.sequences.targets import REGRESSION_LOSSES
+from fastrnn.series.data import read_covariates, read_series
+from fastrnn.series.differences import Window
+from fastrnn.series.forecasting import Forecasting, History, with_quantiles
+from fastrnn.series.scores import Backtest, absolute_step, collect, mase
 
 __all__ = ["Forecaster"]
 

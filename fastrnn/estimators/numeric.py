@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from fastrnn.checks import check_bool, check_option
 from fastrnn.estimators.fitting import Entrance, SupervisedEstimator
-from fastrnn.sequence_data import LAYOUTS, MISSING, Channels, Samples, form_of, read_samples
+from fastrnn.sequences.data import LAYOUTS, MISSING, Channels, Samples, form_of, read_samples
 
 __all__ = ["NumericSequences"]
 

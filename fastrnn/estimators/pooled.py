@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from fastrnn.estimators.fitting import SupervisedEstimator
 from fastrnn.estimators.numeric import NumericSequences
 from fastrnn.estimators.repeats import merge_repeats
-from fastrnn.sequence_data import Samples, form_of
+from fastrnn.sequences.data import Samples, form_of
 from fastrnn.thread_count import threads
 
 __all__ = ["Pooled", "PooledNumbers", "attends"]

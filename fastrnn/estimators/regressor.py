@@ -12,10 +12,10 @@ from fastrnn.checks import check_option
 from fastrnn.estimators.docs import documented
 from fastrnn.estimators.pooled import PooledNumbers
 from fastrnn.estimators.targets import read_target
-from fastrnn.plan import Plan
-from fastrnn.sequence_data import Samples
-from fastrnn.sequence_network import Loss
-from fastrnn.targets import REGRESSION_LOSSES, Quantities
+from fastrnn.sequences.data import Samples
+from fastrnn.sequences.network import Loss
+from fastrnn.sequences.targets import REGRESSION_LOSSES, Quantities
+from fastrnn.training.plan import Plan
 
 __all__ = ["RNNRegressor"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.sequence_data import Samples
+from fastrnn.sequences.data import Samples
 
 __all__ = ["merge_repeats"]
 

@@ -16,11 +16,11 @@ from fastrnn.checks import (
     describe,
 )
 from fastrnn.estimators.base import SequenceEstimator
-from fastrnn.forecasting import Forecasting, make_differences
-from fastrnn.plan import Plan
-from fastrnn.series import Windows
-from fastrnn.series_data import read_covariates
-from fastrnn.targets import REGRESSION_LOSSES
+from fastrnn.sequences.targets import REGRESSION_LOSSES
+from fastrnn.series.data import read_covariates
+from fastrnn.series.differences import Windows
+from fastrnn.series.forecasting import Forecasting, make_differences
+from fastrnn.training.plan import Plan
 
 __all__ = ["SeriesEstimator"]
 

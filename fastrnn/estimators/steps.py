@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import describe
-from fastrnn.sequence_data import Samples
+from fastrnn.sequences.data import Samples
 
 __all__ = ["read_steps"]
 

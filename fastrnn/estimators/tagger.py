@@ -18,9 +18,9 @@ from fastrnn.estimators.fitting import Entrance
 from fastrnn.estimators.numeric import NumericSequences
 from fastrnn.estimators.steps import read_steps
 from fastrnn.estimators.tokens import TokenSequences, is_tokens
-from fastrnn.sequence_data import Samples
-from fastrnn.targets import Classes, Labels
-from fastrnn.text import TOKENS
+from fastrnn.sequences.data import Samples
+from fastrnn.sequences.targets import Classes, Labels
+from fastrnn.text.vocabulary import TOKENS
 
 __all__ = ["SequenceTagger"]
 
@@ -62,9 +62,9 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         Names of the columns, if X was a frame that has some.
     channels_ : object or None
         With `standardize` the channels' ``mean`` and ``scale``, arrays (D,), of numbers.
-    vocabulary_ : fastrnn.text.Vocabulary
+    vocabulary_ : fastrnn.text.vocabulary.Vocabulary
         The tokens known.
-    characters_ : fastrnn.text.Vocabulary
+    characters_ : fastrnn.text.vocabulary.Vocabulary
         With `chars`: the characters known.
     {attributes}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, column_or_1d
 
 from fastrnn.checks import check_real, describe
-from fastrnn.targets import describe_values
+from fastrnn.sequences.targets import describe_values
 
 __all__ = ["class_factors", "read_target"]
 

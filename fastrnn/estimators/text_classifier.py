@@ -12,8 +12,8 @@ from fastrnn.estimators.classification import SequenceClassifier
 from fastrnn.estimators.docs import documented
 from fastrnn.estimators.pooled import attends
 from fastrnn.estimators.tokens import TokenSequences
-from fastrnn.sequence_data import Samples
-from fastrnn.text import LEVELS
+from fastrnn.sequences.data import Samples
+from fastrnn.text.vocabulary import LEVELS
 
 __all__ = ["TextClassifier"]
 
@@ -42,7 +42,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
     ----------
     classes_ : array (K,)
         The classes, sorted; the labels' numbers where y was (n, K) of zeros and ones.
-    vocabulary_ : fastrnn.text.Vocabulary
+    vocabulary_ : fastrnn.text.vocabulary.Vocabulary
         The tokens known.
     {attributes}
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import check_positive_int, check_real, describe
-from fastrnn.encoders import SpellingEncoder, TokenEncoder, Unknowns, spell
 from fastrnn.estimators.fitting import Entrance, SupervisedEstimator
-from fastrnn.sequence_data import Samples
-from fastrnn.sequence_network import Spec, make_layers
-from fastrnn.text import TOKENS, Vocabulary
+from fastrnn.sequences.data import Samples
+from fastrnn.sequences.network import Spec, make_layers
+from fastrnn.text.encoders import SpellingEncoder, TokenEncoder, Unknowns, spell
+from fastrnn.text.vocabulary import TOKENS, Vocabulary
 
 __all__ = ["TokenSequences", "is_tokens"]
 

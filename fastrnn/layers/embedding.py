@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import elementwise
-from fastrnn.batches import Symbols
 from fastrnn.checks import (
     Array,
     as_index_array,
@@ -18,8 +16,10 @@ from fastrnn.checks import (
     check_random_state,
     is_numpy,
 )
+from fastrnn.engine import elementwise
+from fastrnn.engine.batches import Symbols
+from fastrnn.engine.parameters import Backward, Layer, beside, flatten_indices, to_host
 from fastrnn.files import Shape, register
-from fastrnn.parameters import Backward, Layer, beside, flatten_indices, to_host
 
 __all__ = ["Embedding"]
 

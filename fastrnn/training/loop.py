@@ -22,15 +22,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastrnn import optim
-from fastrnn.checkpoint import Path, check_like, copy_into, read_checkpoint, write_checkpoint
-from fastrnn.mask_numbers import mask_numbers, set_mask_numbers
-from fastrnn.minibatches import Batch, Batches
-from fastrnn.plan import History, Plan, TrainingState
-from fastrnn.progress import Progress
-from fastrnn.schedules import learning_rate
-from fastrnn.solvers import add_penalty, make_optimizer
+from fastrnn.engine.mask_numbers import mask_numbers, set_mask_numbers
 from fastrnn.tensorfile import FormatError
 from fastrnn.thread_count import threads
+from fastrnn.training.checkpoint import (
+    Path,
+    check_like,
+    copy_into,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fastrnn.training.minibatches import Batch, Batches
+from fastrnn.training.plan import History, Plan, TrainingState
+from fastrnn.training.progress import Progress
+from fastrnn.training.schedules import learning_rate
+from fastrnn.training.solvers import add_penalty, make_optimizer
 
 __all__ = ["Learner", "Outcome", "Training", "train"]
 

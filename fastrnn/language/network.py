@@ -9,8 +9,8 @@ import numpy as np
 
 from fastrnn import losses
 from fastrnn.files import FormatError, build
-from fastrnn.minibatches import Batch
-from fastrnn.modules import Dropout
+from fastrnn.layers.modules import Dropout
+from fastrnn.training.minibatches import Batch
 
 __all__ = ["Network", "layer_specs", "load_layers", "make_layers"]
 

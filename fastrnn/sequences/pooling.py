@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.modules import Linear
+from fastrnn.layers.modules import Linear
 
 __all__ = ["POOLINGS", "Pool", "attention", "every_step", "real_steps"]
 

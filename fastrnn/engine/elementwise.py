@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn import _elementwise
 from fastrnn.checks import DTYPES, Array, is_numpy, namespace
-from fastrnn.parameters import beside, to_host
+from fastrnn.engine.parameters import beside, to_host
 
 __all__ = [
     "add_scaled",

@@ -1,7 +1,8 @@
 """The numbers that decide what a layer drops next, read and put back.
 
 Dropout masks are a function of a layer's ``random_state`` and the number of the call (see
-`fastrnn.masks`); layers without dropout count no calls, and a Sequential's are those of its layers.
+`fastrnn.engine.masks`); layers without dropout count no calls, and a Sequential's are those of its
+layers.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.batches import Batch, read_array
 from fastrnn.checks import as_array, as_index_array, check_int, check_shape, describe
-from fastrnn.rows import Rows
-from fastrnn.stack import Stack, Steps
+from fastrnn.engine.batches import Batch, read_array
+from fastrnn.engine.rows import Rows
+from fastrnn.engine.stack import Stack, Steps
 
 __all__ = ["Snapshot", "Stream"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastrnn import optim
-from fastrnn.plan import Plan
+from fastrnn.training.plan import Plan
 
 __all__ = ["add_penalty", "make_optimizer"]
 

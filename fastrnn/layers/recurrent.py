@@ -14,8 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastrnn import recurrence
-from fastrnn.batches import Batch, Container, Symbols, read_array
 from fastrnn.cells import Cell
 from fastrnn.checks import (
     Array,
@@ -30,13 +28,15 @@ from fastrnn.checks import (
     check_seed,
     describe,
 )
+from fastrnn.engine import recurrence
+from fastrnn.engine.batches import Batch, Container, Symbols, read_array
+from fastrnn.engine.initializers import INITIALIZERS, initializer
+from fastrnn.engine.locks import Lock
+from fastrnn.engine.parameters import Backward, Layer, beside, to_host
+from fastrnn.engine.passes import Weights
+from fastrnn.engine.stack import Dropouts, Stack, suffix
+from fastrnn.engine.streams import Snapshot, Stream
 from fastrnn.files import Shape
-from fastrnn.initializers import INITIALIZERS, initializer
-from fastrnn.locks import Lock
-from fastrnn.parameters import Backward, Layer, beside, to_host
-from fastrnn.passes import Weights
-from fastrnn.stack import Dropouts, Stack, suffix
-from fastrnn.streams import Snapshot, Stream
 
 __all__ = ["Recurrent", "check_recurrent"]
 
@@ -356,7 +356,7 @@ init_scale, initial_state, dtype, random_state
         return self
 
     def stream(self, batch_size: int = 1) -> Stream:
-        """Return a :class:`~fastrnn.streams.Stream` of ``batch_size`` sequences.
+        """Return a :class:`~fastrnn.engine.streams.Stream` of ``batch_size`` sequences.
 
         Raises
         ------

@@ -11,7 +11,7 @@ from fastrnn import cells
 from fastrnn.cells import Cell
 from fastrnn.checks import check_bool, check_int, check_option, check_real, describe
 from fastrnn.files import is_registered, register
-from fastrnn.recurrent import Recurrent
+from fastrnn.layers.recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN", "register_cell"]
 
@@ -323,7 +323,7 @@ def register_cell(cell: Cell) -> type[CustomLayer]:
     Returns
     -------
     type
-        A subclass of :class:`~fastrnn.recurrent.Recurrent`.
+        A subclass of :class:`~fastrnn.layers.recurrent.Recurrent`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The forms a batch of sequences can take, at a recurrent layer's door.
 
 An array (N, T, D), the same with ``lengths``, or a list of N arrays (T_i, D) become one container
-and its :class:`~fastrnn.rows.Rows`. What a kernel can read is used in place; anything else
+and its :class:`~fastrnn.engine.rows.Rows`. What a kernel can read is used in place; anything else
 (another dtype or byte order, unaligned memory, rows that are not contiguous) is converted once,
 here.
 """
@@ -22,7 +22,7 @@ from fastrnn.checks import (
     dtype_of,
     namespace,
 )
-from fastrnn.rows import Rows
+from fastrnn.engine.rows import Rows
 
 __all__ = ["Batch", "Container", "Symbols", "columns", "kind_of", "read_array"]
 

@@ -1,8 +1,8 @@
 """Which engine runs: the native one for NumPy arrays and cells it has, else the array twin.
 
-An engine is a module with ``forward``, ``backward`` and ``trace_gates``; see :mod:`fastrnn.twin`
-for what they take and give. Where the data lies decides; there is no global device and no silent
-copy.
+An engine is a module with ``forward``, ``backward`` and ``trace_gates``; see
+:mod:`fastrnn.engine.twin` for what they take and give. Where the data lies decides; there is no
+global device and no silent copy.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from types import ModuleType
 
 import numpy as np
 
-from fastrnn import native, twin
-from fastrnn.native import Steps
-from fastrnn.passes import Container, Pass, Weights
+from fastrnn.engine import native, twin
+from fastrnn.engine.native import Steps
+from fastrnn.engine.passes import Container, Pass, Weights
 
 __all__ = [
     "Container",
@@ -45,7 +45,7 @@ def twin_only() -> Iterator[None]:
 
 
 def engine_for(weights: Weights) -> ModuleType:
-    """Return the engine that runs these weights: ``fastrnn.native`` or ``fastrnn.twin``."""
+    """The engine that runs these weights: ``engine.native`` or ``engine.twin``."""
     if weights.cell.native is None or _twin_only.get():
         return twin
     return native if isinstance(weights.params["weight_ih"], np.ndarray) else twin

@@ -24,8 +24,8 @@ from fastrnn.checks import (
     describe,
     namespace,
 )
+from fastrnn.engine.locks import Lock
 from fastrnn.files import Savable
-from fastrnn.locks import Lock
 
 
 class Layer(Savable):

@@ -3,7 +3,7 @@
 One driver walks time for all cells, on arrays of any namespace. It is the oracle of the native
 engine's tests, the path of arrays that are not NumPy's and of cells registered by users, and the
 place to read what the native engine does. It copies where the native engine addresses: a batch is
-gathered into packed rows (:mod:`fastrnn.rows`), walked, and written back.
+gathered into packed rows (:mod:`fastrnn.engine.rows`), walked, and written back.
 
 Backward is Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of
 the IEEE 78 (1990): exact, over all steps of the batch.
@@ -19,8 +19,8 @@ import numpy as np
 
 from fastrnn.cells import Cell, Stage, Values
 from fastrnn.checks import Array, namespace
-from fastrnn.passes import Container, Pass, Weights
-from fastrnn.rows import Rows
+from fastrnn.engine.passes import Container, Pass, Weights
+from fastrnn.engine.rows import Rows
 
 __all__ = ["backward", "forward", "trace_gates"]
 

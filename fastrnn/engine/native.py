@@ -1,7 +1,8 @@
 """The native engine: passes over NumPy arrays, handed to the kernels.
 
-It gives what :mod:`fastrnn.twin` gives, from the same arguments; the twin is the place to read what
-is computed. Sequences are addressed where they lie, and activations live in memory that comes back.
+It gives what :mod:`fastrnn.engine.twin` gives, from the same arguments; the twin is the place to
+read what is computed. Sequences are addressed where they lie, and activations live in memory that
+comes back.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 
 from fastrnn import _recurrence, _walk, _weights
 from fastrnn._steps import Steps
-from fastrnn.batches import Symbols
-from fastrnn.passes import Container, Pass, Weights
+from fastrnn.engine.batches import Symbols
+from fastrnn.engine.passes import Container, Pass, Weights
 
 __all__ = ["Steps", "backward", "forward", "prepare", "steps", "trace_gates"]
 
@@ -60,7 +61,7 @@ def steps(weights: Sequence[Weights], state: State) -> Steps:
 
 
 def forward(passes: Sequence[Pass], keep: bool) -> list[tuple[State, _walk.Walk | None]]:
-    """Run passes over one batch and fill their ``y``; see :func:`fastrnn.twin.forward`."""
+    """Run passes over one batch and fill their ``y``; see :func:`fastrnn.engine.twin.forward`."""
     walks = [_walk_of(p, keep) for p in passes]
     _recurrence.forward(walks)
     return [(walk.final_state(), walk if keep else None) for walk in walks]
@@ -73,7 +74,7 @@ def backward(
     dstate: list[tuple[Any, ...] | None],
     dx: Container | None,
 ) -> list[State]:
-    """Add the gradients of the weights, fill ``dx``; see :func:`fastrnn.twin.backward`.
+    """Add the gradients of the weights, fill ``dx``; see :func:`fastrnn.engine.twin.backward`.
 
     Where x was `Symbols`, ``dx`` is (U, D): the gradients of their rows.
     """

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastrnn.checkpoint import Path
 from fastrnn.checks import (
     check_bool,
     check_int,
@@ -16,7 +15,8 @@ from fastrnn.checks import (
     check_real,
     describe,
 )
-from fastrnn.schedules import Schedule, check_schedule
+from fastrnn.training.checkpoint import Path
+from fastrnn.training.schedules import Schedule, check_schedule
 
 __all__ = ["SOLVERS", "Callback", "History", "Plan", "TrainingState"]
 
@@ -39,7 +39,7 @@ class Plan:
     learning_rate : str or callable
         ``"constant"``, ``"linear"``, ``"cosine"``, ``"invscaling"``, ``"adaptive"``, or a function
         of the epoch (from 0) and the history that gives the epoch's rate; see
-        `fastrnn.schedules.learning_rate`.
+        `fastrnn.training.schedules.learning_rate`.
     momentum : float
         For ``solver="sgd"``, in [0, 1).
     alpha : float

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fastrnn import losses, metrics
 from fastrnn.checks import check_int, check_random_state, describe
 from fastrnn.parameterized import Parameterized
-from fastrnn.sampling import Sampler
-from fastrnn.text import Ids, Vocabulary, as_documents
+from fastrnn.text.sampling import Sampler
+from fastrnn.text.vocabulary import Ids, Vocabulary, as_documents
 
 __all__ = ["Text", "TextMethods", "log_prob_of_many", "log_prob_of_one", "one_stream", "write"]
 

@@ -20,12 +20,12 @@ from fastrnn.checks import (
     check_real,
 )
 from fastrnn.files import FormatError
-from fastrnn.language_network import Network, layer_specs, load_layers, make_layers
-from fastrnn.language_text import Text, TextMethods, one_stream
-from fastrnn.minibatches import Streams
-from fastrnn.plan import Plan
-from fastrnn.text import LEVELS, Vocabulary, as_documents
-from fastrnn.training import Training
+from fastrnn.language.fitted import Text, TextMethods, one_stream
+from fastrnn.language.network import Network, layer_specs, load_layers, make_layers
+from fastrnn.text.vocabulary import LEVELS, Vocabulary, as_documents
+from fastrnn.training.loop import Training
+from fastrnn.training.minibatches import Streams
+from fastrnn.training.plan import Plan
 
 __all__ = ["LanguageModel"]
 
@@ -119,7 +119,7 @@ class LanguageModel(TextMethods):
     checkpoint_interval : float, default 600.0
         Seconds; 0 for a checkpoint after every step.
     callbacks : callable, sequence of callables, or None, default None
-        Called after every epoch with a `fastrnn.plan.TrainingState`; one that has a method
+        Called after every epoch with a `fastrnn.training.plan.TrainingState`; one that has a method
         ``after_step`` has that called after every step. A true answer ends training.
     random_state : int, numpy.random.Generator or None, default None
         For initial weights and dropout.
@@ -133,7 +133,7 @@ class LanguageModel(TextMethods):
 
     Attributes
     ----------
-    vocabulary_ : fastrnn.text.Vocabulary
+    vocabulary_ : fastrnn.text.vocabulary.Vocabulary
         The tokens known.
     layers_ : dict of str to layer
         ``"embedding"``, ``"rnn"``, ``"output"``.

@@ -1,8 +1,8 @@
 """Layers and directions wired together: from the parameters' values to y, and back.
 
 A stack holds the weights of L layers of one or two directions and nothing else: it knows no
-argument checks, no locks and no initial states, which are the layer's (:mod:`fastrnn.layers`) and
-the stream's (:mod:`fastrnn.streams`).
+argument checks, no locks and no initial states, which are the layer's
+(:mod:`fastrnn.layers.rnn`) and the stream's (:mod:`fastrnn.engine.streams`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.batches import Batch, Container, Symbols, columns
 from fastrnn.checks import Array
-from fastrnn.masks import keep_mask
-from fastrnn.passes import Pass, Weights
-from fastrnn.recurrence import Steps, engine_for, steps
+from fastrnn.engine.batches import Batch, Container, Symbols, columns
+from fastrnn.engine.masks import keep_mask
+from fastrnn.engine.passes import Pass, Weights
+from fastrnn.engine.recurrence import Steps, engine_for, steps
 
 __all__ = ["Dropouts", "Saved", "Stack", "Steps"]
 
@@ -58,7 +58,7 @@ class Stack:
     weights : list of list of Weights
         By layer and direction.
     engine : module, optional
-        What runs it; by default what :func:`~fastrnn.recurrence.engine_for` says.
+        What runs it; by default what :func:`~fastrnn.engine.recurrence.engine_for` says.
     """
 
     def __init__(self, weights: list[list[Weights]], engine: ModuleType | None = None) -> None:

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.batches import Symbols
+from fastrnn.engine.batches import Symbols
 from fastrnn.files import build
-from fastrnn.minibatches import Batch, taken
-from fastrnn.modules import Dropout
-from fastrnn.pooling import Pool
+from fastrnn.layers.modules import Dropout
+from fastrnn.sequences.pooling import Pool
+from fastrnn.training.minibatches import Batch, taken
 
 __all__ = ["Encoder", "Loss", "SequenceNetwork", "Spec", "Supervised", "Weighted", "make_layers",
            "network_specs", "pad", "targets_of"]  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array, as_real_array, describe, namespace
-from fastrnn.embedding import Embedding
+from fastrnn.engine.parameters import Backward, Layer, check_layers, tell_stepped
 from fastrnn.files import Shape, build, find, register
-from fastrnn.parameters import Backward, Layer, check_layers, tell_stepped
-from fastrnn.recurrent import Recurrent
+from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.recurrent import Recurrent
 
 __all__ = ["Sequential"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import elementwise, masks
-from fastrnn.modules import Dropout
-from fastrnn.pooling import real_steps
-from fastrnn.sequence_network import pad
-from fastrnn.text import Vocabulary
+from fastrnn.engine import elementwise, masks
+from fastrnn.layers.modules import Dropout
+from fastrnn.sequences.network import pad
+from fastrnn.sequences.pooling import real_steps
+from fastrnn.text.vocabulary import Vocabulary
 
 __all__ = ["Spelled", "SpellingEncoder", "TokenEncoder", "Unknowns", "spell"]
 

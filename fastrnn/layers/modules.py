@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import elementwise, masks, products
 from fastrnn._memory import empty
 from fastrnn.checks import (
     Array,
@@ -29,9 +28,9 @@ from fastrnn.checks import (
     is_numpy,
     namespace,
 )
-from fastrnn.files import Shape, register
-from fastrnn.locks import Lock
-from fastrnn.parameters import (
+from fastrnn.engine import elementwise, masks, products
+from fastrnn.engine.locks import Lock
+from fastrnn.engine.parameters import (
     Backward,
     Layer,
     as_items,
@@ -39,6 +38,7 @@ from fastrnn.parameters import (
     flatten,
     to_host,
 )
+from fastrnn.files import Shape, register
 
 __all__ = ["Dropout", "LayerNorm", "Linear"]
 
@@ -191,8 +191,8 @@ class Dropout(Layer):
     """Sets elements to zero with probability p in training, and scales the others by 1/(1 - p).
 
     Whether an element is dropped depends only on the seed, the number of the call, its sequence,
-    step and unit (see `fastrnn.masks`), not on the batch around it. The backward pass computes the
-    mask again, so nothing is kept.
+    step and unit (see `fastrnn.engine.masks`), not on the batch around it. The backward
+    pass computes the mask again, so nothing is kept.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastrnn.cells import Cell
 from fastrnn.checks import Array
-from fastrnn.rows import Rows
+from fastrnn.engine.rows import Rows
 
 __all__ = ["Container", "Pass", "Weights"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import losses
-from fastrnn.sequence_data import Channels, Samples
-from fastrnn.series import Differences, Scale, Window, Windows
-from fastrnn.targets import Quantities
+from fastrnn.sequences.data import Channels, Samples
+from fastrnn.sequences.targets import Quantities
+from fastrnn.series.differences import Differences, Scale, Window, Windows
 
 __all__ = ["Forecasting", "History", "Outputs", "with_quantiles"]
 
