@@ -195,7 +195,7 @@ def test_layers_and_language_models_never_load_scikit_learn() -> None:
 import sys
 import fastrnn
 [getattr(fastrnn, name) for name in fastrnn.__all__]
-import fastrnn.plots, fastrnn.sequence_network, fastrnn.sequence_data, fastrnn.targets
+import fastrnn.plots, fastrnn.sequences.network, fastrnn.sequences.data, fastrnn.sequences.targets
 print([name for name in sys.modules if name.partition(".")[0] in ("sklearn", "pandas", "joblib")])
 """
     assert output(code) == "[]"
