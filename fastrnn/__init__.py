@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
     from fastrnn.language.model import LanguageModel
+    from fastrnn.layers.attention import Attention
     from fastrnn.layers.embedding import Embedding
     from fastrnn.layers.modules import Dropout, LayerNorm, Linear
     from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
@@ -28,6 +29,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Dropout",
     "Embedding",
     "FormatError",
@@ -61,6 +63,7 @@ _MODULES = {
     "GRU": "layers.rnn",
     "LSTM": "layers.rnn",
     "RNN": "layers.rnn",
+    "Attention": "layers.attention",
     "Dropout": "layers.modules",
     "Embedding": "layers.embedding",
     "Forecaster": "estimators",
