@@ -53,7 +53,7 @@ def arithmetic(n: int = 50_000, held_out: int = 5_000, digits: int = 3, seed: in
     if 3 * n > 100**digits:  # not much fewer than there are, half of all as order does not count
         raise ValueError(f"n: expected at most a third of {100**digits}, got {n}")
     seen: set[tuple[int, int]] = set()
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     while len(pairs) < n:
         a, b = number(), number()
         key = min(a, b), max(a, b)
