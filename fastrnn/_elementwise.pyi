@@ -10,6 +10,7 @@ def cross_entropy(
     scale: float,
     grad: NDArray[np.floating] | None,
     loss: NDArray[np.float64],
+    smoothing: float = ...,
 ) -> None: ...
 def update(
     rule: str,

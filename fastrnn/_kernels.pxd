@@ -117,6 +117,7 @@ cdef extern from "kernels.h" nogil:
         const int64_t *targets
         const double *weights
         double scale
+        double smoothing
         double *loss
         void *grad
 

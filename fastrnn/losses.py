@@ -24,6 +24,7 @@ from fastrnn.checks import (
     Array,
     as_index_array,
     check_option,
+    check_probability,
     check_real,
     describe,
     namespace,
@@ -61,7 +62,13 @@ CHUNK_LOGITS = 2**20
 
 
 def softmax_cross_entropy(
-    logits: Any, targets: Any, weight: Any = None, *, reduction: str = "mean", out: Any = None
+    logits: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    out: Any = None,
 ) -> tuple[Any, Any]:
     """Cross entropy of softmax(logits) with one class per row: l = log(sum_j exp(z_j)) - z_target.
 
@@ -77,6 +84,10 @@ def softmax_cross_entropy(
     weight : array (...), or list of arrays (T_i,), optional
         Not negative. Rows of weight 0 are excluded, whatever target they have.
     reduction : {"mean", "sum", "none"}
+    label_smoothing : float
+        e in [0, 1): the loss is (1 - e) l + e times the mean of -log softmax(z)_j over all
+        classes j (C. Szegedy et al., "Rethinking the Inception architecture for computer vision",
+        CVPR 2016, section 7).
     out : array, optional
         Where to write the gradient: an array like `logits`, or `logits` itself.
 
@@ -93,12 +104,13 @@ def softmax_cross_entropy(
         If `targets` are not integers or `logits` not real.
     """
     check_option("reduction", reduction, REDUCTIONS)
+    smoothing = check_probability("label_smoothing", label_smoothing)
     classes = _last_size("logits", logits)
     rows, form = flatten("logits", logits, classes, None)
     target_rows, weight_rows = _targets(targets, weight, form, rows, classes, "logits")
     scale = _scale(weight_rows, int(rows.shape[0]), reduction)
     loss, grad = elementwise.cross_entropy(
-        rows, target_rows, weight_rows, scale, out=_out(out, logits)
+        rows, target_rows, weight_rows, scale, out=_out(out, logits), smoothing=smoothing
     )
     return _reduce(loss, weight_rows, scale, reduction, form), form.restore(grad)
 
@@ -190,6 +202,7 @@ def linear_cross_entropy(
     weight: Any = None,
     reduction: str = "mean",
     *,
+    label_smoothing: float = 0.0,
     gradient: bool = True,
 ) -> tuple[Any, Backward | None]:
     """`softmax_cross_entropy` of ``linear(x)`` without ever holding all logits.
@@ -211,6 +224,8 @@ def linear_cross_entropy(
         As for `softmax_cross_entropy`.
     reduction : {"mean", "sum", "none"}
         ``"none"`` only with ``gradient=False``.
+    label_smoothing : float
+        As for `softmax_cross_entropy`.
     gradient : bool
         Whether ``backward`` will be called.
 
@@ -223,6 +238,7 @@ def linear_cross_entropy(
     if not isinstance(linear, Linear):
         raise TypeError(f"linear: expected a Linear layer, got {describe(linear)}")
     check_option("reduction", reduction, REDUCTIONS[:2] if gradient else REDUCTIONS)
+    smoothing = check_probability("label_smoothing", label_smoothing)
     rows, form = flatten("x", x, linear.in_features, linear.dtype)
     classes = linear.out_features
     target_rows, weights = _targets(targets, weight, form, rows, classes, "x")
@@ -235,7 +251,7 @@ def linear_cross_entropy(
     host = isinstance(rows, np.ndarray)
     room = linear.spare(max(c.stop - c.start for c in chunks), classes) if host else None
     dx = linear.spare(count, linear.in_features) if host and gradient and n_chunks > 1 else None
-    apart = {n: np.zeros_like(g) for n, g in linear.part_grads.items()} if n_chunks > 1 else {}
+    apart = {n: np.zeros_like(g) for n, g in linear.grads.items()} if n_chunks > 1 else {}
     pieces: list[Array] = []
     dlogits: Array = None
     call = linear.call()
@@ -249,6 +265,7 @@ def linear_cross_entropy(
             scale,
             out=place,
             gradient=gradient,
+            smoothing=smoothing,
         )
         if gradient and n_chunks > 1:
             add_gradients(dlogits, rows[chunk, :], apart["weight"], apart.get("bias"))

@@ -85,7 +85,8 @@ cdef int has(size_t got, size_t expected, str name) except -1:
     return 0
 
 
-def cross_entropy(logits, const int64_t[::1] targets, weights, double scale, grad, double[::1] loss):
+def cross_entropy(logits, const int64_t[::1] targets, weights, double scale, grad, double[::1] loss,
+                  double smoothing=0.0):
     """Softmax cross entropy of rows with one class each.
 
     Parameters
@@ -99,6 +100,8 @@ def cross_entropy(logits, const int64_t[::1] targets, weights, double scale, gra
         Filled with weight * scale * (softmax - one at the target); may be `logits`.
     loss : array of float64 (rows,)
         Filled with the losses, which know no weights but are 0 where these are.
+    smoothing : float
+        The share of the one at the target that all classes have alike.
     """
     cdef frn_cross_entropy p
     cdef Matrix z = flat(logits, "logits"), d
@@ -125,6 +128,7 @@ def cross_entropy(logits, const int64_t[::1] targets, weights, double scale, gra
         if not 0 <= targets[i] < <int64_t>z.columns:
             raise ValueError(f"targets: expected classes in [0, {z.columns}), got {targets[i]}")
     p.scale = scale
+    p.smoothing = smoothing
     p.loss = &loss[0]
     run(<void *>kernels(z.itemsize).cross_entropy, &p, z.rows, 4 * z.columns)
 

@@ -58,9 +58,26 @@ static double sum_of_exps(const real *z, size_t k, real top, real *e)
     return total;
 }
 
+/* The sum of z - top, in the same way. */
+static double sum_below(const real *z, size_t k, real top)
+{
+    const size_t whole = k - k % LANES, run = 64 * LANES;
+    const V shift = vset1(top);
+    double total = 0;
+    for (size_t start = 0; start < whole; start += run) {
+        size_t stop = start + run < whole ? start + run : whole;
+        V sum = vzero();
+        for (size_t i = start; i < stop; i += LANES) sum = sum + (vload(z + i) - shift);
+        total += vsum(sum);
+    }
+    for (size_t i = whole; i < k; i++) total += z[i] - top;
+    return total;
+}
+
 static void cross_entropy(const frn_cross_entropy *p, size_t first, size_t last)
 {
     const size_t k = p->columns;
+    const double sharp = 1 - p->smoothing, even = p->smoothing / (double)k;
     for (size_t row = first; row < last; row++) {
         const real *z = (const real *)p->logits + row * k;
         real *d = p->grad ? (real *)p->grad + row * k : NULL;
@@ -71,14 +88,20 @@ static void cross_entropy(const frn_cross_entropy *p, size_t first, size_t last)
             continue;
         }
         const real top = largest(z, k);
-        const double shifted = (double)z[p->targets[row]] - (double)top; /* before d overwrites z */
+        double goal = sharp * ((double)z[p->targets[row]] - (double)top); /* before d overwrites z */
+        if (even != 0) goal += even * sum_below(z, k, top);
         const double total = sum_of_exps(z, k, top, d);
-        p->loss[row] = __builtin_log(total) - shifted;
+        p->loss[row] = __builtin_log(total) - goal;
         if (!d) continue;
         const double factor = weight * p->scale;
         const real share = (real)(factor / total);
-        for (size_t i = 0; i < k; i++) d[i] *= share;
-        d[p->targets[row]] -= (real)factor;
+        if (even != 0) {
+            const real base = (real)(factor * even);
+            for (size_t i = 0; i < k; i++) d[i] = d[i] * share - base;
+        } else {
+            for (size_t i = 0; i < k; i++) d[i] *= share;
+        }
+        d[p->targets[row]] -= (real)(factor * sharp);
     }
 }
 

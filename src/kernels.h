@@ -164,6 +164,7 @@ typedef struct {
     const int64_t *targets; /* (rows,) in [0, columns) */
     const double *weights;  /* (rows,), or NULL for ones; where 0 the row is excluded */
     double scale;
+    double smoothing; /* the share of the target that all classes have alike */
     double *loss; /* (rows,) without weights, 0 where excluded */
     void *grad;   /* (rows, columns) times weight and scale; may be logits; NULL: not wanted */
 } frn_cross_entropy;

@@ -53,6 +53,7 @@ def cross_entropy(
     *,
     out: np.ndarray | None = None,
     gradient: bool = True,
+    smoothing: float = 0.0,
 ) -> tuple[np.ndarray, Array | None]:
     """Softmax cross entropy of rows with one class each, and its gradient.
 
@@ -70,6 +71,8 @@ def cross_entropy(
         Where to write the gradient, in C order; may be `rows`.
     gradient : bool
         Whether it is wanted.
+    smoothing : float
+        The share of the target that all classes have alike.
 
     Returns
     -------
@@ -83,13 +86,18 @@ def cross_entropy(
         loss = np.zeros(rows.shape[0])
         if gradient and out is None:
             out = np.empty_like(rows)
-        _elementwise.cross_entropy(rows, targets, weights, scale, out if gradient else None, loss)
-        return loss, out if gradient else None
-    return array_cross_entropy(rows, targets, weights, scale)
+        grad = out if gradient else None
+        _elementwise.cross_entropy(rows, targets, weights, scale, grad, loss, smoothing)
+        return loss, grad
+    return array_cross_entropy(rows, targets, weights, scale, smoothing)
 
 
 def array_cross_entropy(
-    rows: Array, targets: Array, weights: np.ndarray | None, scale: float
+    rows: Array,
+    targets: Array,
+    weights: np.ndarray | None,
+    scale: float,
+    smoothing: float = 0.0,
 ) -> tuple[np.ndarray, Array]:
     """The same in array operations."""
     xp = namespace(rows)
@@ -102,10 +110,17 @@ def array_cross_entropy(
         total = xp.sum(exps, axis=1)
         flat = xp.arange(count) * classes + targets
         picked = xp.take(xp.reshape(shifted, (-1,)), flat, axis=0)
-        loss = to_host(xp.log(total)).astype(np.float64) - to_host(picked)
+        goal = to_host(picked).astype(np.float64)
+        if smoothing:
+            even = to_host(xp.mean(shifted, axis=1)).astype(np.float64)
+            goal = (1 - smoothing) * goal + smoothing * even
+        loss = to_host(xp.log(total)).astype(np.float64) - goal
         share = exps / total[:, None]
     # A comparison per element, as the array standard has no way to subtract at given places.
-    grad = xp.where(xp.arange(classes)[None, :] == targets[:, None], share - 1, share)
+    is_target = xp.arange(classes)[None, :] == targets[:, None]
+    grad = xp.where(is_target, share - (1 - smoothing), share)
+    if smoothing:
+        grad = grad - smoothing / classes
     if weights is None:
         return loss, grad * scale
     loss = np.where(weights != 0, loss, 0.0)
