@@ -15,15 +15,14 @@ if TYPE_CHECKING:
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
-    from fastrnn.interchange.from_torch import from_torch
     from fastrnn.language.model import LanguageModel
-    from fastrnn.layers.activation import Activation
     from fastrnn.layers.attention import Attention
     from fastrnn.layers.embedding import Embedding
     from fastrnn.layers.modules import Dropout, LayerNorm, Linear
     from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
     from fastrnn.layers.sequential import Sequential
     from fastrnn.optim import clip_grad_norm
+    from fastrnn.seq2seq.model import Seq2Seq
 
 # The names that NumPy and SciPy are enough for; the estimators, which need scikit-learn, are not
 # among them, or `from fastrnn import *` would need it too.
@@ -31,7 +30,6 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
-    "Activation",
     "Attention",
     "Dropout",
     "Embedding",
@@ -39,10 +37,10 @@ __all__ = [
     "LanguageModel",
     "LayerNorm",
     "Linear",
+    "Seq2Seq",
     "Sequential",
     "cells",
     "clip_grad_norm",
-    "from_torch",
     "get_gemm",
     "get_num_threads",
     "gradient_check",
@@ -67,7 +65,6 @@ _MODULES = {
     "GRU": "layers.rnn",
     "LSTM": "layers.rnn",
     "RNN": "layers.rnn",
-    "Activation": "layers.activation",
     "Attention": "layers.attention",
     "Dropout": "layers.modules",
     "Embedding": "layers.embedding",
@@ -78,12 +75,12 @@ _MODULES = {
     "Linear": "layers.modules",
     "RNNClassifier": "estimators",
     "RNNRegressor": "estimators",
+    "Seq2Seq": "seq2seq.model",
     "SequenceTagger": "estimators",
     "Sequential": "layers.sequential",
     "TextClassifier": "estimators",
     "cells": "cells",
     "clip_grad_norm": "optim",
-    "from_torch": "interchange.from_torch",
     "gradient_check": "finite_differences",
     "gradient_flow": "gradient_norms",
     "load": "files",

@@ -1,1 +1,0 @@
-"""Layers from elsewhere and for elsewhere: PyTorch, Keras and ONNX."""
