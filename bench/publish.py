@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ CHART = results.HERE / "speed.svg"
 BEGIN = "<!-- written by python -m bench.publish -->\n"
 END = "<!-- to here -->\n"
 
+SHARED = {"accuracy"}  # works whose runs, one after the other, are in one table
 WIDEST = 12  # cells of the table of those that are behind
 MEANS = ["work", "cells", "1 thread: worst", "mean", "2 threads: worst", "mean"]
 BEHIND = ["work", "cell", "sizes", "threads", "faster", "its time / ours"]
@@ -47,10 +49,20 @@ def tables(runs: Runs) -> Iterator[str]:
         yield f"{line}.\n"
     yield from report.summary(runs)
     yield "\n## All rows"
-    for name, run in runs.items():
-        yield f"\n### {name}\n"
-        yield f"Commit {run['commit']}, {run['date']}, ISA {run['environment']['isa']}.\n"
-        yield from rows_table([Row.read(values) for values in run["rows"]])
+    for title, group in itertools.groupby(runs, key=lambda name: _title(name, runs[name])):
+        names = list(group)
+        yield f"\n### {title}\n"
+        for name in names:
+            run = runs[name]
+            about = f"Commit {run['commit']}, {run['date']}, ISA {run['environment']['isa']}."
+            yield f"{name}: {about}\n" if len(names) > 1 else f"{about}\n"
+        yield from rows_table(results.rows_of({name: runs[name] for name in names}))
+
+
+def _title(name: str, run: Mapping[str, Any]) -> str:
+    """Of the table that a run's rows are in: its own name, but for those that share one."""
+    work = run["rows"][0]["work"]
+    return work if work in SHARED else name
 
 
 def front(runs: Runs) -> Iterator[str]:

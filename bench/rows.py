@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from bench.adapters import Candidate
 from bench.bounds import Need
 from bench.common import Times, environment, machine
 from bench.limits import fma_peak, read_bandwidth
-from bench.table import cells, heads, print_table
+from bench.table import cells, heads, table
 from bench.targets import OURS, Row, judge_means
 from fastrnn._native import chosen_isa
 
@@ -157,29 +157,24 @@ def set_threads(threads: int) -> None:
 def show(chosen: argparse.Namespace, rows: Callable[[], Iterable[Row]]) -> None:
     """Measure, print the table with verdicts and geometric means, and write JSON if asked."""
     found: list[Row] = []
-    lines = _lines(rows(), found)
-    heads = next(lines, None)
-    about = environment(chosen_isa())
-    print(machine(about))
-    if heads is None:
+    about: dict[str, str] = {}
+    first: Row | None = None
+    for row in rows():
+        if not found:
+            about = environment(chosen_isa())  # now that all libraries are loaded
+            print(machine(about))
+        if first is None or not set(heads(row)) <= set(heads(first)):
+            first = row  # of a table; what has more than it begins another
+        lines = list(table(heads(first), [cells(row, first)]))
+        print("\n".join(lines[0 if row is first else 2 :]), flush=True)
+        found.append(row)
+    if not found:
         print("no rows")
         return
-    print_table(heads, lines)
     for verdict, count in judge_means(found):
-        cells = ", ".join(verdict.target.where.get("cell", ["all cells"]))
-        print(f"{cells}, {verdict.threads} threads, {count} rows: {verdict}")
+        which = ", ".join(verdict.target.where.get("cell", ["all cells"]))
+        print(f"{which}, {verdict.threads} threads, {count} rows: {verdict}")
     sys.stdout.flush()
     if chosen.json:
         kept = {"environment": about, "rows": [dataclasses.asdict(row) for row in found]}
         chosen.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-
-
-def _lines(rows: Iterable[Row], found: list[Row]) -> Iterator[Sequence[str]]:
-    """The heads, from the first row, and then the cells of each row; rows are kept in `found`."""
-    first: Row | None = None
-    for row in rows:
-        if first is None:
-            first = row
-            yield heads(row)
-        found.append(row)
-        yield cells(row, first)

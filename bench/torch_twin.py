@@ -1,8 +1,8 @@
 """What an estimator trains, in PyTorch: the same net from the same weights, over the same batches.
 
 `start_of` tells what `fit` would begin with; `Twin` does from there what `fit` does: the weighted
-mean loss, the L2 penalty, clipping by the norm over all gradients, and Adam. Not what draws random
-numbers of its own: dropout, unknown tokens.
+mean loss, the L2 penalty, clipping by the norm over all gradients, and Adam. `in_torch` is an
+estimator that does so in its `fit`. Dropout and unknown tokens are PyTorch's own draws.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bench.adapters import pytorch
-from bench.torch_encoders import Tokens
+from bench.torch_encoders import Tokens, dropout
 from fastrnn import losses
-from fastrnn.sequences.network import SequenceNetwork, pad, targets_of
+from fastrnn.sequences.network import SequenceNetwork, targets_of
 from fastrnn.text.encoders import TokenEncoder
-from fastrnn.training.minibatches import Batches
+from fastrnn.training.minibatches import Batch, Batches
 from fastrnn.training.plan import Plan
+from fastrnn.training.schedules import learning_rate
 
-__all__ = ["Net", "Start", "Twin", "start_of"]
+__all__ = ["Net", "Start", "Twin", "in_torch", "start_of"]
 
 Array = NDArray[Any]
 Tensor = torch.Tensor
+
+SCHEDULES = ("constant", "linear", "cosine", "invscaling")  # that depend on nothing but the step
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,6 @@ class Start:
 
     Attributes
     ----------
-    estimator : object
-        It has read X and y and has a network that is not trained.
     network : SequenceNetwork
     loss : callable
         One of `fastrnn.losses`.
@@ -48,7 +49,6 @@ class Start:
         Draws the order of each epoch.
     """
 
-    estimator: Any
     network: SequenceNetwork
     loss: Any
     batches: Batches
@@ -56,8 +56,14 @@ class Start:
     generator: np.random.Generator
 
 
-def start_of(estimator: Any, X: Any, y: Any, **more: Any) -> Start:
-    """What `fit` would begin with; its `random_state` must be an integer.
+def _start(estimator: Any, plan: Plan, loss: Any, examples: Any) -> Start:
+    """From what an estimator's method `_train` is given."""
+    batches, plan = estimator._batches_and_plan(examples, plan)
+    return Start(estimator._network, loss, batches, plan, copy.deepcopy(estimator._random))
+
+
+def start_of(estimator: Any, *data: Any, **more: Any) -> Start:
+    """What ``fit(*data, **more)`` would begin with; its `random_state` must be an integer.
 
     The estimator itself stays as it is.
     """
@@ -65,14 +71,34 @@ def start_of(estimator: Any, X: Any, y: Any, **more: Any) -> Start:
     class Stopped(type(estimator)):  # type: ignore[misc]
         """The same, but for what comes after all is read and the network made."""
 
-        def _train(
-            self, plan: Plan, loss: Any, examples: Any, held_out: Any, before: Any, **_: Any
-        ) -> Start:
-            batches, plan = self._batches_and_plan(examples, plan)
-            return Start(self, self._network, loss, batches, plan, copy.deepcopy(self._random))
+        def _train(self, plan: Plan, loss: Any, examples: Any, *_: Any, **__: Any) -> Any:
+            self.start = _start(self, plan, loss, examples)
+            return self
 
-    started: Start = Stopped(**estimator.get_params(deep=False)).fit(X, y, **more)
-    return started
+    stopped = Stopped(**estimator.get_params(deep=False)).fit(*data, **more)
+    start: Start = stopped.start
+    return start
+
+
+def in_torch(estimator: Any, epochs: int) -> Any:
+    """An estimator with the same parameters that trains, and answers, in PyTorch.
+
+    It reads and prepares its data as ours does. It trains for so many epochs.
+    """
+
+    class InTorch(type(estimator)):  # type: ignore[misc]
+        """The same, but for the network."""
+
+        def _train(self, plan: Plan, loss: Any, examples: Any, *_: Any, **__: Any) -> Any:
+            self._twin = Twin(_start(self, plan, loss, examples))
+            for _epoch in range(epochs):
+                self._twin.epoch()
+            return self
+
+        def _outputs(self, items: Any) -> Array:
+            return self._twin.answers(items)
+
+    return InTorch(**estimator.get_params(deep=False))
 
 
 class Net(nn.Module):
@@ -80,27 +106,35 @@ class Net(nn.Module):
 
     def __init__(self, network: SequenceNetwork) -> None:
         super().__init__()
-        if network.drop is not None or network.tbptt_steps is not None:
-            raise ValueError("network: expected one without dropout and truncated BPTT")
+        rnn = network.rnn
+        between = rnn.dropout if rnn.num_layers > 1 else 0.0
+        if between or rnn.recurrent_dropout or network.tbptt_steps is not None:
+            raise ValueError(
+                "network: expected one without truncated BPTT and dropout of its recurrent layers"
+            )
         self.pooling = network.pool.pooling
-        self.units = network.rnn.hidden_size
+        self.units = rnn.hidden_size
         encoder = network.encoder
         self.encoder = Tokens(encoder) if isinstance(encoder, TokenEncoder) else None
-        self.rnn = pytorch.network(network.rnn)
+        self.rnn = pytorch.network(rnn)
         self.rnn.batch_first = True
+        self.drop = dropout(network.drop)
         self.output = _linear(network.output)
         if self.pooling == "attention":
             self.attention = _linear(network.named["attention"])
             self.score = _linear(network.named["score"])
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """From x (N, T, D), padded, and lengths (N,) to outputs, a row each, or for each step."""
+    def forward(self, x: Tensor, lengths: Tensor, beside: Tensor | None = None) -> Tensor:
+        """From x (N, T, D), padded, and lengths (N,) to outputs, a row each, or for each step.
+
+        `beside` (N, E) goes into the last linear layer alone.
+        """
         y = self._steps(x, lengths)
         steps = torch.arange(y.shape[1])
         real = (steps < lengths[:, None])[..., None]
-        if self.pooling is None:
-            return self.output(y[real[..., 0]])
-        return self.output(self._pooled(y, lengths, real))
+        pooled = y[real[..., 0]] if self.pooling is None else self._pooled(y, lengths, real)
+        rows = self.drop(pooled)
+        return self.output(rows if beside is None else torch.cat([rows, beside], dim=1))
 
     def _steps(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The recurrent layers' outputs; packed where lengths differ."""
@@ -162,16 +196,21 @@ class Twin:
     Parameters
     ----------
     start : Start
-        Its plan must be of ``solver="adam"`` with a constant learning rate, without early stopping;
-        when to stop is the caller's.
+        Its plan must be of ``solver="adam"`` without early stopping, with a learning rate that
+        depends on nothing but the step; when to stop is the caller's.
     """
 
     def __init__(self, start: Start) -> None:
         plan = start.plan
-        if (plan.solver, plan.learning_rate, plan.early_stopping) != ("adam", "constant", False):
-            raise ValueError("start: expected Adam, a constant learning rate, no early stopping")
+        if plan.solver != "adam" or plan.learning_rate not in SCHEDULES or plan.early_stopping:
+            raise ValueError(
+                f"start: expected Adam, a learning rate of {SCHEDULES}, no early stopping, got "
+                f"{plan.solver!r}, {plan.learning_rate!r} and {plan.early_stopping}"
+            )
         self.plan, self.loss, self.batches = plan, start.loss, start.batches
+        self.network, self.epochs = start.network, 0
         self.generator = copy.deepcopy(start.generator)
+        torch.manual_seed(int(copy.deepcopy(start.generator).integers(2**31)))  # of what it draws
         self.net = Net(start.network)
         self.parameters = list(self.net.parameters())
         self.matrices: Any = [p for p in self.parameters if p.ndim > 1]
@@ -179,11 +218,18 @@ class Twin:
 
     def epoch(self) -> list[tuple[float, float]]:
         """The mean loss and the sum of weights of each batch of one pass."""
-        order = self.batches.order(self.generator)
-        return [self._step(order, i) for i in range(self.batches.count(order))]
+        order, plan = self.batches.order(self.generator), self.plan
+        steps, found = self.batches.count(order), []
+        for i in range(steps):
+            self.optimizer.param_groups[0]["lr"] = learning_rate(
+                plan.learning_rate, plan.learning_rate_init, self.epochs, i / steps, plan.max_iter,
+                {}, plan.tol,
+            )  # fmt: skip
+            found.append(self._step(self.batches.batch(order, i)))
+        self.epochs += 1
+        return found
 
-    def _step(self, order: Any, i: int) -> tuple[float, float]:
-        batch = self.batches.batch(order, i)
+    def _step(self, batch: Batch) -> tuple[float, float]:
         targets, weight = targets_of(batch)
         self.optimizer.zero_grad()
         loss: Any = _loss(self.loss, self.outputs(batch.inputs), targets, weight)
@@ -205,12 +251,13 @@ class Twin:
                 torch._foreach_mul_(grads, self.plan.max_grad_norm / norm)
 
     def outputs(self, items: Any) -> Tensor:
-        """What leaves the linear layer for sequences (T_i, D), or of tokens."""
+        """What leaves the linear layer for sequences (T_i, D), windows of series, or tokens."""
         if self.net.encoder is not None:
             x, lengths = self.net.encoder(items)
-        else:
-            x, lengths = map(torch.from_numpy, pad(items))
-        found: Tensor = self.net(x, lengths)
+        else:  # which has nothing to train
+            x, lengths = map(torch.from_numpy, self.network.encoder.forward(items, False)[:2])
+        beside = self.network.beside
+        found: Tensor = self.net(x, lengths, beside and torch.from_numpy(beside(items)))
         return found
 
     @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ pytest.importorskip("torch")
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # what is installed stays before it
 
 import fastrnn
-from bench.torch_twin import Twin, start_of
+from bench.torch_twin import Twin, in_torch, start_of
 
 STEPS = 100
 
@@ -38,7 +39,30 @@ def sequences(ragged: bool, n: int = 24, channels: int = 3) -> list[np.ndarray]:
     return [draw.normal(size=(T, channels)).cumsum(axis=0) for T in lengths]
 
 
-def curves(estimator: Any, X: Any, y: Any, **more: Any) -> tuple[list[float], list[float]]:
+def with_our_draws(twin: Twin) -> Twin:
+    """The same net with the masks and the unknown tokens of ours."""
+    import torch
+
+    def mask(ours: Any) -> Any:
+        if ours is None:
+            return torch.nn.Identity()
+        drop = copy.deepcopy(ours)
+        return lambda x: x * torch.from_numpy(drop.forward(np.ones(x.shape))[0])
+
+    network = copy.deepcopy(twin.network)
+    del twin.net.drop
+    twin.net.drop = mask(network.drop)
+    if twin.net.encoder is not None:
+        unknowns = network.encoder.unknowns
+        del twin.net.encoder.unknowns, twin.net.encoder.drop
+        twin.net.encoder.drop = mask(network.encoder.drop)
+        twin.net.encoder.unknowns = lambda ids: (
+            ids if unknowns is None else torch.from_numpy(unknowns(ids.numpy()))
+        )
+    return twin
+
+
+def curves(estimator: Any, *data: Any, **more: Any) -> tuple[list[float], list[float]]:
     """The mean loss of the epoch so far after each of the first steps: ours, and PyTorch's."""
     ours: list[float] = []
 
@@ -48,8 +72,8 @@ def curves(estimator: Any, X: Any, y: Any, **more: Any) -> tuple[list[float], li
             return len(ours) == STEPS
 
     estimator.set_params(max_iter=STEPS, n_iter_no_change=STEPS, tol=-1e9, random_state=5)
-    twin = Twin(start_of(estimator, X, y, **more))
-    estimator.set_params(callbacks=Watch()).fit(X, y, **more)
+    twin = with_our_draws(Twin(start_of(estimator, *data, **more)))
+    estimator.set_params(callbacks=Watch()).fit(*data, **more)
     theirs: list[float] = []
     while len(theirs) < STEPS:
         loss, weight = np.array(twin.epoch()).T
@@ -57,8 +81,8 @@ def curves(estimator: Any, X: Any, y: Any, **more: Any) -> tuple[list[float], li
     return ours, theirs[:STEPS]
 
 
-def same(estimator: Any, X: Any, y: Any, **more: Any) -> None:
-    ours, theirs = curves(estimator, X, y, **more)
+def same(estimator: Any, *data: Any, **more: Any) -> None:
+    ours, theirs = curves(estimator, *data, **more)
     assert len(ours) == STEPS
     assert min(ours) < 0.8 * ours[0]
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
@@ -113,7 +137,7 @@ def words(n: int = 24) -> list[list[str]]:
 def test_texts(pooling: str) -> None:
     texts = [" ".join(one) for one in words()]
     model = fastrnn.TextClassifier(
-        hidden_size=8, pooling=pooling, unknown_rate=0.0, batch_size=10, dtype="float64"
+        hidden_size=8, pooling=pooling, dropout=0.2, batch_size=10, dtype="float64"
     )
     same(model, texts, ["cat" in one for one in texts])
 
@@ -123,9 +147,58 @@ def test_tokens(chars: bool) -> None:
     X = words()
     y = [[len(word) % 3 for word in one] for one in X]
     model = fastrnn.SequenceTagger(
-        chars, hidden_size=8, unknown_rate=0.0, batch_size=10, dtype="float64"
+        chars, hidden_size=8, dropout=0.1, batch_size=10, dtype="float64"
     )
     same(model, X, y, sample_weight=np.linspace(0.5, 2, 24))
+
+
+@pytest.mark.parametrize("strategy", ["direct", "recursive"])
+def test_series(strategy: str) -> None:
+    """Rows beside the recurrent layers, covariates, a rate that falls with every step."""
+    t = np.arange(60.0)
+    y = np.exp(t / 50) * (5 + np.sin(t / 2)) + np.random.default_rng(0).normal(size=60) / 4
+    model = fastrnn.Forecaster(
+        4, 10, strategy, 1, 12, True, hidden_size=8, cell="gru", reset_after=True, batch_size=16
+    )
+    same(model, y, np.cos(t / 5))
+
+
+def test_estimators_that_answer_in_pytorch() -> None:
+    X = sequences(True, 60)
+    y = np.array([x.mean() > 0 for x in X])
+    model = fastrnn.RNNClassifier(hidden_size=8, max_iter=30, random_state=1).fit(X, y)
+    twin = in_torch(model, model.n_iter_).fit(X, y)
+    np.testing.assert_allclose(twin.predict_proba(X), model.predict_proba(X), rtol=1e-6)
+    assert twin.score(X, y) == model.score(X, y) > 0.9
+    assert (
+        np.abs(in_torch(model, 1).fit(X, y).predict_proba(X) - model.predict_proba(X)).max() > 0.1
+    )
+
+    series = np.sin(np.arange(80) / 3)
+    forecaster = fastrnn.Forecaster(4, 12, max_iter=20, random_state=2)
+    theirs = in_torch(forecaster, 20).backtest(series, 3)
+    np.testing.assert_allclose(theirs.forecast, forecaster.backtest(series, 3).forecast, rtol=1e-6)
+
+
+def test_what_pytorch_draws_itself() -> None:
+    """As much is dropped, and as often a token is unknown, as by ours; in inference nothing."""
+    texts = ["a", "a", "b"] * 300
+    model = fastrnn.TextClassifier(dropout=0.3, unknown_rate=2.0, random_state=0)
+    twin = Twin(start_of(model, texts, [0, 1, 1] * 300))
+    import torch
+
+    ids = torch.from_numpy(np.full((50, 40), 1))
+    (counts,) = (np.unique(ids.numpy(), return_counts=True)[1],)
+    encoder = twin.net.encoder
+    unknown = (encoder.unknowns(ids) == 0).float().mean()
+    expected = float(twin.network.encoder.unknowns.p[1])
+    assert counts.sum() == 2000 and unknown == pytest.approx(expected, abs=0.02)
+    for drop in (encoder.drop, twin.net.drop):
+        dropped = drop(torch.ones(100, 100))
+        assert (dropped == 0).float().mean() == pytest.approx(0.3, abs=0.03)
+        assert dropped.max() == pytest.approx(1 / 0.7)
+    items = twin.batches.batch(np.arange(3), 0).inputs
+    np.testing.assert_allclose(twin.answers(items), twin.network.outputs(items), rtol=1e-5)
 
 
 def test_steps() -> None:
@@ -139,18 +212,22 @@ def test_what_a_start_is_leaves_the_estimator_alone() -> None:
     start = start_of(model, X, y)
     assert not hasattr(model, "layers_")
     assert start.plan.alpha == pytest.approx(1e-4 / 24)
-    twin = Twin(start)
-    answers = twin.answers(start.estimator._prepared(X))
-    np.testing.assert_allclose(answers, start.network.outputs(start.estimator._prepared(X)))
+    items = start.batches.batch(np.arange(24), 0).inputs
+    np.testing.assert_allclose(Twin(start).answers(items), start.network.outputs(items))
 
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"dropout": 0.5}, {"tbptt_steps": 3}, {"solver": "sgd"}, {"early_stopping": True}],
+    [
+        {"recurrent_dropout": 0.5},
+        {"dropout": 0.5, "num_layers": 2},
+        {"tbptt_steps": 3},
+        {"solver": "sgd"},
+        {"early_stopping": True},
+        {"learning_rate": "adaptive"},
+    ],
 )
 def test_what_has_no_twin_is_refused(parameters: dict[str, Any]) -> None:
     X, y = sequences(False), np.arange(24) % 2
     with pytest.raises(ValueError, match="expected"):
         Twin(start_of(fastrnn.RNNClassifier(random_state=0, **parameters), X, y))
-    with pytest.raises(ValueError, match="encoder: expected one without"):
-        Twin(start_of(fastrnn.TextClassifier(random_state=0), ["a", "b"], [0, 1]))

@@ -1,43 +1,18 @@
-"""The labeled sequences that accuracy is measured on, from the folder of real data.
-
-It is the folder that FASTRNN_DATA names, else ../shared/data. Nothing of it is copied.
-"""
+"""Sequences of numbers with a class each, split as the archives part them; float32."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SETS", "Split", "folder", "load", "parse_ts"]
+from bench.sets import Labels, Split, folder, lines_of
+
+__all__ = ["SETS", "TASKS", "load", "parse_ts"]
 
 Array = NDArray[Any]
-
-
-class Split(NamedTuple):
-    """Training and test data, as the archive parts them.
-
-    Attributes
-    ----------
-    X_train, X_test : list of arrays (T_i, D), or one array (n, T, D)
-        A list where lengths differ; float32.
-    y_train, y_test : array (n,)
-    """
-
-    X_train: Any
-    y_train: Array
-    X_test: Any
-    y_test: Array
-
-
-def folder() -> Path:
-    """Where real data lie, if they do."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return Path(os.environ.get("FASTRNN_DATA") or beside)
 
 
 def parse_ts(lines: Iterable[str]) -> tuple[list[Array], Array]:
@@ -84,22 +59,11 @@ def _data_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         begun = begun or text.lower() == "@data"
 
 
-def load(name: str) -> Split:
-    """A set by name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder of real data, or the set in it, is not there.
-    """
-    return SETS[name]()
-
-
 def _archive(name: str) -> Split:
+    """A list where lengths differ, else one array (n, T, D)."""
     parts: list[Any] = []
     for part in ("TRAIN", "TEST"):
-        path = folder() / "classification" / f"{name}_{part}.ts"
-        X, y = parse_ts(path.read_text(encoding="utf-8").splitlines())
+        X, y = parse_ts(lines_of("classification", f"{name}_{part}.ts"))
         same = len({len(one) for one in X}) == 1
         parts += [np.stack(X) if same else X, y]
     return Split(*parts)
@@ -131,3 +95,41 @@ SETS = {
     "MNIST-1D": _mnist1d,
     "digits": _digits,
 }
+
+
+def load(name: str) -> Split:
+    """A set by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder of real data, or the set in it, is not there.
+    """
+    return SETS[name]()
+
+
+def _task(data: str, parameters: Mapping[str, Any] | None = None, seeds: int = 5) -> Labels:
+    """Named by its set, and by what makes the network another than the default one."""
+    parameters = parameters or {}
+    parts = [data]
+    for name, shown in [("cell", "{}"), ("bidirectional", "2 directions"), ("pooling", "{}")]:
+        if name in parameters:
+            parts.append(shown.format(parameters[name]))
+    return Labels(
+        ", ".join(parts), lambda seed: load(data), parameters, seeds=seeds, torch_seeds=seeds
+    )
+
+
+# The reset is after the product, since PyTorch knows no other.
+GRU = {"cell": "gru", "reset_after": True, "bidirectional": True}
+TASKS = [
+    # The defaults.
+    _task("JapaneseVowels"),
+    _task("ItalyPowerDemand"),
+    _task("BasicMotions", seeds=10),
+    # Other networks.
+    _task("BasicMotions", {**GRU, "pooling": "max", "max_iter": 100}, seeds=10),
+    _task("MNIST-1D", {**GRU, "pooling": "last", "max_iter": 20}),
+    _task("MNIST-1D", {**GRU, "pooling": "max", "max_iter": 20}),
+    _task("digits", {"max_iter": 50}),
+]
