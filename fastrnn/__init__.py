@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
+    from fastrnn.interchange.from_torch import from_torch
     from fastrnn.language.model import LanguageModel
+    from fastrnn.layers.activation import Activation
     from fastrnn.layers.attention import Attention
     from fastrnn.layers.embedding import Embedding
     from fastrnn.layers.modules import Dropout, LayerNorm, Linear
@@ -30,6 +32,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
     "Attention",
     "Dropout",
     "Embedding",
@@ -41,6 +44,7 @@ __all__ = [
     "Sequential",
     "cells",
     "clip_grad_norm",
+    "from_torch",
     "get_gemm",
     "get_num_threads",
     "gradient_check",
@@ -65,6 +69,7 @@ _MODULES = {
     "GRU": "layers.rnn",
     "LSTM": "layers.rnn",
     "RNN": "layers.rnn",
+    "Activation": "layers.activation",
     "Attention": "layers.attention",
     "Dropout": "layers.modules",
     "Embedding": "layers.embedding",
@@ -81,6 +86,7 @@ _MODULES = {
     "TextClassifier": "estimators",
     "cells": "cells",
     "clip_grad_norm": "optim",
+    "from_torch": "interchange.from_torch",
     "gradient_check": "finite_differences",
     "gradient_flow": "gradient_norms",
     "load": "files",

@@ -28,7 +28,7 @@ from fastrnn.tensorfile import FormatError
 from fastrnn.trees import flatten, unflatten
 
 __all__ = [
-    "FormatError", "Savable", "Shape", "build", "check_tensors", "find", "is_registered",
+    "FormatError", "Savable", "Shape", "build", "check_tensors", "fill", "find", "is_registered",
     "load", "register", "save",
 ]  # fmt: skip
 
@@ -224,12 +224,17 @@ def build(name: Any, config: Any, tensors: Mapping[str, Any] | None = None) -> A
         check_tensors(cls.shapes(config), tensors)
     layer = cls.from_config(config)
     if tensors is not None:
-        for key, param in layer.params.items():
-            if tensors[key].dtype.newbyteorder("=") != param.dtype:
-                raise FormatError(f"{key}: expected dtype {param.dtype}, got {tensors[key].dtype}")
-        for key, param in layer.params.items():
-            param[...] = tensors[key]
+        fill(layer, tensors)
     return layer
+
+
+def fill(layer: Any, tensors: Mapping[str, Any]) -> None:
+    """Put arrays of the right names and shapes into a layer's ``params``, if dtypes fit too."""
+    for key, param in layer.params.items():
+        if tensors[key].dtype.newbyteorder("=") != param.dtype:
+            raise FormatError(f"{key}: expected dtype {param.dtype}, got {tensors[key].dtype}")
+    for key, param in layer.params.items():
+        param[...] = tensors[key]
 
 
 def check_tensors(shapes: Iterable[tuple[str, Shape]], tensors: Mapping[str, Any]) -> None:

@@ -251,7 +251,7 @@ def linear_cross_entropy(
     host = isinstance(rows, np.ndarray)
     room = linear.spare(max(c.stop - c.start for c in chunks), classes) if host else None
     dx = linear.spare(count, linear.in_features) if host and gradient and n_chunks > 1 else None
-    apart = {n: np.zeros_like(g) for n, g in linear.grads.items()} if n_chunks > 1 else {}
+    apart = {n: np.zeros_like(g) for n, g in linear.part_grads.items()} if n_chunks > 1 else {}
     pieces: list[Array] = []
     dlogits: Array = None
     call = linear.call()

@@ -119,19 +119,34 @@ def test_long_sequences_are_cut_into_windows_that_continue() -> None:
 
 
 def test_streams_lie_side_by_side() -> None:
-    source = Streams(np.arange(24), 3, 4)  # 23 predictions: 7 for each stream, 2 left out
+    source = Streams(np.arange(26), 3, 4)  # 8 numbers for each stream, 2 left out
     order = source.order(generator())
     found = [source.batch(order, i) for i in range(source.count(order))]
-    assert found[0].inputs.tolist() == [[0, 1, 2, 3], [7, 8, 9, 10], [14, 15, 16, 17]]
-    assert found[1].inputs.tolist() == [[4, 5, 6], [11, 12, 13], [18, 19, 20]]
+    assert found[0].inputs.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]]
+    assert found[1].inputs.tolist() == [[4, 5, 6], [12, 13, 14], [20, 21, 22]]
     assert [batch.fresh for batch in found] == [True, False]
     for batch in found:
         assert np.array_equal(batch.targets, batch.inputs + 1)
 
 
+def test_a_shorter_last_window_may_be_left_out() -> None:
+    for n, kept, dropped in ((26, 2, 1), (27, 2, 2), (15, 1, 1)):
+        for drop_last, count in ((False, kept), (True, dropped)):
+            source = Streams(np.arange(n), 3, 4, drop_last)
+            order = source.order(generator())
+            assert source.count(order) == count
+    assert Streams(np.arange(26), 3, 4).digest() != Streams(np.arange(26), 3, 4, True).digest()
+    with pytest.raises(ValueError, match="ids: expected at least 15 numbers, 5 for each of 3"):
+        Streams(np.arange(14), 3, 4, True)
+    with pytest.raises(TypeError, match="drop_last: expected True or False"):
+        Streams(np.arange(14), 3, 4, 1)  # type: ignore[arg-type]
+
+
 def test_bad_batches_are_named() -> None:
-    with pytest.raises(ValueError, match="ids: expected at least 5 numbers for 4 streams, got 4"):
-        Streams(np.arange(4), 4, 2)
+    with pytest.raises(
+        ValueError, match=r"ids: expected at least 8 numbers, 2 for each of 4 str.*7"
+    ):
+        Streams(np.arange(7), 4, 2)
     with pytest.raises(ValueError, match="targets: expected as many as inputs and lengths"):
         Sequences([1], [1, 2], [1], 2)
     with pytest.raises(ValueError, match="batch_size: expected an integer of at least 1"):

@@ -104,6 +104,28 @@ class Layer(Savable):
         for grad in self.grads.values():
             _elementwise.clear(grad.reshape(-1))  # a view: in C order
 
+    def to_torch(self) -> Any:
+        """The ``torch.nn`` module that computes the same, with copies of the parameters.
+
+        Returns
+        -------
+        torch.nn.Module
+            Of the parameters' dtype; recurrent ones are ``batch_first``, as layers are here.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        TypeError
+            If it has no such module.
+        ValueError
+            If its module lacks what the layer does: a GRU whose reset gate acts before the product,
+            an RNN of sigmoids, recurrent dropout, initial states other than zeros.
+        """
+        from fastrnn.interchange.to_torch import to_torch
+
+        return to_torch(self)
+
     def _stepped(self) -> None:
         """Hear that an optimizer has changed all parameters: nobody need look whether they have."""
 

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from fastrnn.docs import documented
 from fastrnn.estimators.classification import SequenceClassifier
-from fastrnn.estimators.docs import documented
 from fastrnn.estimators.pooled import PooledNumbers
 
 __all__ = ["RNNClassifier"]

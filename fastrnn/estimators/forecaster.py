@@ -14,8 +14,8 @@ from fastrnn.checks import (
     check_int,
     check_positive_int,
 )
+from fastrnn.docs import documented
 from fastrnn.estimators.base import Examples
-from fastrnn.estimators.docs import documented
 from fastrnn.estimators.series import SeriesEstimator
 from fastrnn.sequences.network import Loss
 from fastrnn.sequences.targets import REGRESSION_LOSSES

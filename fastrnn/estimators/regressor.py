@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from fastrnn.checks import check_option
-from fastrnn.estimators.docs import documented
+from fastrnn.docs import documented
 from fastrnn.estimators.pooled import PooledNumbers
 from fastrnn.estimators.targets import read_target
 from fastrnn.sequences.data import Samples

@@ -12,8 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from fastrnn.checks import check_bool, check_positive_int, describe
+from fastrnn.docs import documented
 from fastrnn.estimators.classification import ClassOutputs
-from fastrnn.estimators.docs import documented
 from fastrnn.estimators.fitting import Entrance
 from fastrnn.estimators.numeric import NumericSequences
 from fastrnn.estimators.steps import read_steps

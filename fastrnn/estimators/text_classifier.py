@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
 
 from fastrnn.checks import check_option, describe
+from fastrnn.docs import documented
 from fastrnn.estimators.classification import SequenceClassifier
-from fastrnn.estimators.docs import documented
 from fastrnn.estimators.pooled import attends
 from fastrnn.estimators.tokens import TokenSequences
 from fastrnn.sequences.data import Samples

@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
-
-import numpy as np
 
 from fastrnn import files
 from fastrnn.checks import (
     check_bool,
-    check_dtype,
     check_option,
     check_positive_int,
-    check_probability,
     check_random_state,
     check_real,
 )
-from fastrnn.files import FormatError
-from fastrnn.language.fitted import Text, TextMethods, one_stream
+from fastrnn.docs import documented
+from fastrnn.engine.initializers import INITIALIZERS
+from fastrnn.language.fitted import TextMethods, Texts, one_stream
 from fastrnn.language.network import Network, layer_specs, load_layers, make_layers
-from fastrnn.text.vocabulary import LEVELS, Vocabulary, as_documents
-from fastrnn.training.loop import Training
+from fastrnn.text.vocabulary import LEVELS, TOKENS, Text, Vocabulary, read_texts
 from fastrnn.training.minibatches import Streams
 from fastrnn.training.plan import Plan
+from fastrnn.training.trainable import Trainable, describe_layers
 
 __all__ = ["LanguageModel"]
 
-CELLS = ("lstm", "gru", "rnn")
 STREAMS = 20  # batch_size="auto"
-PLAN = (
-    "solver", "learning_rate_init", "learning_rate", "momentum", "alpha", "max_iter",
-    "max_grad_norm", "early_stopping", "n_iter_no_change", "tol", "callbacks", "checkpoint",
-    "checkpoint_interval", "n_threads", "verbose",
-)  # fmt: skip
-# What a resumed run may change: none of it decides which bits the next step computes.
-FREE = ("max_iter", "callbacks", "checkpoint", "checkpoint_interval", "n_threads", "verbose",
-        "warm_start", "random_state")  # fmt: skip
 
 
 @files.register
-class LanguageModel(TextMethods):
-    """A recurrent language model of characters or words.
+@documented
+class LanguageModel(TextMethods, Trainable):
+    r"""A recurrent language model of characters, words or whatever tokens a text is split into.
 
     The model reads a text token by token and gives, after each, the probability of the next:
     an embedding, one or more recurrent layers, and a linear layer with a softmax. It is trained by
@@ -52,84 +40,72 @@ class LanguageModel(TextMethods):
 
     Every text begins with a boundary symbol, so that its first token has a probability too. A list
     of texts is read as one, with the boundary between them, and the model learns where texts end.
-    Tokens that are not in the vocabulary are read, and predicted, as one unknown token.
+    With ``boundary=False`` there is no such symbol: texts stand one after the other, and the first
+    token of all is only read.
 
     Parameters
     ----------
-    level : {"char", "word"}, default "char"
-        What a token is: a code point, or a run of characters that are not white space (a line's end
-        is a token as well).
+    level : {"char", "word", "token"}, default "char"
+        What a token is: a code point; a run of characters that are not white space, and
+        `line_end`; or whatever str the lists hold that texts are then given as.
     cell : {"lstm", "gru", "rnn"}, default "lstm"
-        The kind of recurrent layer. An LSTM's forget gates start with a bias of 1.
+        The kind of recurrent layer.
     hidden_size : int, default 256
         Units in each recurrent layer.
-    num_layers : int, default 1
-        Recurrent layers.
-    embedding_dim : int, default 64
-        The size of a token's vector.
     dropout : float, default 0.0
         Probability of dropping a unit, in training, of every recurrent layer's input and of the
         last one's output.
-    recurrent_dropout : float, default 0.0
-        Probability of dropping a unit of h on its way to the next step, the same units in all steps
-        of a window.
-    reset_after : bool, default False
-        For ``cell="gru"``: reset the state after the product, as cuDNN does, not before it.
-    nonlinearity : {"tanh", "relu", "sigmoid"}, default "tanh"
-        For ``cell="rnn"``.
-    solver : {"adam", "adamw", "sgd", "rmsprop", "adagrad"}, default "adam"
-        The rule of updates.
-    learning_rate_init : float, default 0.002
-        The learning rate that `learning_rate` starts from.
-    learning_rate : str or callable, default "constant"
-        ``"constant"``, ``"linear"``, ``"cosine"``, ``"invscaling"``, ``"adaptive"``, or a function
-        of the epoch (from 0) and the history that gives the epoch's rate.
-    momentum : float, default 0.9
-        For ``solver="sgd"``.
+    forget_bias : float, default 1.0
+        With ``cell="lstm"``: added to the initial biases of the forget gates.
+    tie_weights : bool, default False
+        Whether the embedding's table is the output layer's weight as well: one array with one
+        gradient (O. Press and L. Wolf, EACL 2017). Needs ``embedding_dim == hidden_size``.
+    init : {"torch", "uniform", "xavier", "orthogonal"}, default "torch"
+        Initial values of the recurrent layers, see `fastrnn.LSTM`; "uniform" is that of all
+        parameters, biases too, uniform in ±init_scale.
+    init_scale : float or None, default None
+        Where `init` is not "uniform": the embedding and the output's weight begin uniform in
+        ±init_scale, and its bias at 0. None: the embedding's begins standard normal, and the
+        output's weight and bias uniform in ±1/sqrt(hidden_size), as in PyTorch; a tied weight as
+        the output's.
     alpha : float, default 0.0
         L2 penalty on weights; with ``solver="adamw"`` its weight decay.
+    loss_reduction : {"mean", "sum"}, default "mean"
+        What of a window is minimized: the mean over its tokens, or the sum over its steps of the
+        mean over the streams. Gradients are clipped, and `alpha` counts, beside that; losses are
+        reported in nats per token in either case.
     batch_size : int or "auto", default "auto"
         Parallel streams; "auto" is 20, fewer for a text that has not 20 windows.
+    eval_batch_size : int or None, default None
+        Parallel streams of the held-out text. None: as in training, fewer where it is short.
     tbptt_steps : int, default 64
         Tokens in a window: how far gradients reach back.
-    max_iter : int, default 20
-        Passes over the text, at most.
-    max_grad_norm : float or None, default 5.0
-        Largest norm of all gradients together; larger ones are scaled down to it.
+    drop_last : bool, default False
+        Whether to leave out the last window of an epoch in training if it is shorter.
     early_stopping : bool, default False
         Measure the loss of held-out text after each epoch, stop when it no longer falls, and keep
         the weights of the best epoch. The text is `eval_text`, else the last part of the text.
     validation_fraction : float, default 0.1
         How much of the text to hold out if `early_stopping` and no `eval_text` is given.
-    n_iter_no_change : int, default 10
-        Stop after so many epochs in a row without a change for the better by `tol`, of the training
-        loss, or with `early_stopping` of the held-out loss.
-    tol : float, default 1e-4
-        In nats per token.
     min_count : int, default 1
         Tokens less frequent in the text are unknown tokens.
-    max_vocabulary : int or None, default None
-        At most so many tokens, the most frequent, are known.
+    unknown : str or None, default "<unk>"
+        How the unknown symbol reads, as which every unknown token is read, predicted and scored: a
+        token of the text that reads so is the symbol itself. None: there is no such symbol, and an
+        unknown token is an error.
+    boundary : bool, default True
+        Whether a boundary symbol comes before each text and, of several, after.
+    line_end : str or None, default "\n"
+        With ``level="word"``: the token that a line's end is, for instance ``"<eos>"``, and that is
+        written for it. None: it only separates, as other white space does.
     warm_start : bool, default False
         A further `fit` goes on from the layers and the vocabulary there are, whatever parameters
-        say of them.
-    checkpoint : str, path or None, default None
-        A file to go on from if training is cut off: see `fit`. It is written after each epoch, on
-        Ctrl-C, and within an epoch every `checkpoint_interval` seconds.
-    checkpoint_interval : float, default 600.0
-        Seconds; 0 for a checkpoint after every step.
-    callbacks : callable, sequence of callables, or None, default None
-        Called after every epoch with a `fastrnn.training.plan.TrainingState`; one that has a method
-        ``after_step`` has that called after every step. A true answer ends training.
+        say of them; tokens that are not in the vocabulary stay unknown.
     random_state : int, numpy.random.Generator or None, default None
         For initial weights and dropout.
-    verbose : int, default 0
-        0 is silent; 1 writes a line per epoch to the standard error stream, with a progress bar if
-        tqdm is installed; 2 writes the lines alone.
-    n_threads : int or None, default None
-        Threads while training; None leaves the number as it is.
     dtype : {"float32", "float64"} or None, default None
         None is float32.
+    {parameters}
 
     Attributes
     ----------
@@ -138,17 +114,10 @@ class LanguageModel(TextMethods):
     layers_ : dict of str to layer
         ``"embedding"``, ``"rnn"``, ``"output"``.
     history_ : dict of str to list of float
-        One entry per epoch: ``loss`` (nats per token, measured while the weights changed),
-        ``validation_loss`` (nats per token over `batch_size` streams, if there is held-out text),
-        ``learning_rate``, ``grad_norm`` (the largest before clipping), ``seconds``.
-    loss_curve_ : list of float
-        ``history_["loss"]``.
-    best_loss_ : float
-        The lowest loss watched.
-    n_iter_ : int
-        Epochs run.
-    interrupted_ : bool
-        Whether Ctrl-C ended training.
+        For each epoch ``loss`` (nats per token, measured while the weights changed),
+        ``validation_loss`` (nats per token over the streams of held-out text, if there is any),
+        ``learning_rate``, ``grad_norm`` (the largest, before clipping) and ``seconds``.
+    {attributes}
 
     Examples
     --------
@@ -160,12 +129,6 @@ class LanguageModel(TextMethods):
     >>> model.generate(14, prompt="the cat ", temperature=0)
     'sat on the mat'
     """
-
-    history_: dict[str, list[float]]
-    loss_curve_: list[float]
-    best_loss_: float
-    n_iter_: int
-    interrupted_: bool
 
     def __init__(
         self,
@@ -179,13 +142,20 @@ class LanguageModel(TextMethods):
         recurrent_dropout: float = 0.0,
         reset_after: bool = False,
         nonlinearity: str = "tanh",
+        forget_bias: float = 1.0,
+        tie_weights: bool = False,
+        init: str = "torch",
+        init_scale: float | None = None,
         solver: str = "adam",
         learning_rate_init: float = 0.002,
         learning_rate: Any = "constant",
         momentum: float = 0.9,
         alpha: float = 0.0,
+        loss_reduction: str = "mean",
         batch_size: Any = "auto",
+        eval_batch_size: int | None = None,
         tbptt_steps: int = 64,
+        drop_last: bool = False,
         max_iter: int = 20,
         max_grad_norm: float | None = 5.0,
         early_stopping: bool = False,
@@ -194,6 +164,9 @@ class LanguageModel(TextMethods):
         tol: float = 1e-4,
         min_count: int = 1,
         max_vocabulary: int | None = None,
+        unknown: str | None = "<unk>",
+        boundary: bool = True,
+        line_end: str | None = "\n",
         warm_start: bool = False,
         checkpoint: Any = None,
         checkpoint_interval: float = 600.0,
@@ -212,13 +185,20 @@ class LanguageModel(TextMethods):
         self.recurrent_dropout = recurrent_dropout
         self.reset_after = reset_after
         self.nonlinearity = nonlinearity
+        self.forget_bias = forget_bias
+        self.tie_weights = tie_weights
+        self.init = init
+        self.init_scale = init_scale
         self.solver = solver
         self.learning_rate_init = learning_rate_init
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.alpha = alpha
+        self.loss_reduction = loss_reduction
         self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
         self.tbptt_steps = tbptt_steps
+        self.drop_last = drop_last
         self.max_iter = max_iter
         self.max_grad_norm = max_grad_norm
         self.early_stopping = early_stopping
@@ -227,6 +207,9 @@ class LanguageModel(TextMethods):
         self.tol = tol
         self.min_count = min_count
         self.max_vocabulary = max_vocabulary
+        self.unknown = unknown
+        self.boundary = boundary
+        self.line_end = line_end
         self.warm_start = warm_start
         self.checkpoint = checkpoint
         self.checkpoint_interval = checkpoint_interval
@@ -238,14 +221,15 @@ class LanguageModel(TextMethods):
 
     # Training
 
-    def fit(self, text: Text, eval_text: Text | None = None, *, resume: bool = False) -> Self:
+    def fit(self, text: Texts, eval_text: Texts | None = None, *, resume: bool = False) -> Self:
         """Learn from a text.
 
         Parameters
         ----------
-        text : str or list of str
-            One text, or several, each of which begins and ends by itself.
-        eval_text : str or list of str, optional
+        text : str, list of tokens, or list of such
+            A str is one text; a list of str, or of lists of tokens, are several, each of which
+            begins and ends by itself. With ``level="token"`` a list of str is one text.
+        eval_text : str, list of tokens, or list of such, optional
             Text whose loss is measured after each epoch.
         resume : bool, default False
             Go on from the file `checkpoint` if there is one, with the same bits as if that run had
@@ -259,8 +243,8 @@ class LanguageModel(TextMethods):
         Raises
         ------
         ValueError, TypeError
-            For a wrong parameter, a text without tokens, or one too short for `batch_size`, before
-            anything is changed.
+            For a wrong parameter, a text without tokens, one too short for `batch_size`, or with
+            ``unknown=None`` an unknown token, before anything is changed.
         FloatingPointError
             If a loss or gradient is not finite in the first epoch. Later this is a RuntimeWarning:
             training ends, and the model keeps the weights of the best epoch.
@@ -273,202 +257,134 @@ class LanguageModel(TextMethods):
 
         Notes
         -----
-        With n tokens, streams of n // batch_size tokens are read; the fewer than `batch_size`
-        tokens that are left at the end are not learned from. A list of texts is read in its order.
+        With n tokens, boundaries among them, each stream has n // batch_size, of which all but the
+        first are predicted; the fewer than `batch_size` tokens that are left at the end are not
+        read. A text that is shorter than a window is a window by itself. A list of texts is read in
+        its order.
         """
         plan = self._check()
         if check_bool("resume", resume) and self.checkpoint is None:
             raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
-        documents = as_documents("text", text)
-        held_out = None if eval_text is None else as_documents("eval_text", eval_text)
-        warm = bool(self.warm_start) and hasattr(self, "layers_")
+        warm = self.warm_start and hasattr(self, "layers_")
+        level = self.vocabulary_.level if warm else self.level
+        documents, _ = read_texts("text", text, level)
+        held_out = None if eval_text is None else read_texts("eval_text", eval_text, level)[0]
         if held_out is None and self.early_stopping:
             documents, held_out = self._hold_out(documents)
         if warm:
             vocabulary = self.vocabulary_
         else:
             vocabulary = Vocabulary.from_texts(
-                documents, self.level, min_count=self.min_count, max_size=self.max_vocabulary
-            )
+                documents, self.level, min_count=self.min_count, max_size=self.max_vocabulary,
+                **self._symbols(),
+            )  # fmt: skip
         batches = self._streams("text", documents, vocabulary)
         validation = None
         if held_out is not None:
-            validation = self._streams("eval_text", held_out, vocabulary, batches.n_streams)
+            validation = self._streams("eval_text", held_out, vocabulary, batches)
         # From here on nothing is wrong, and the model may change.
         generator = check_random_state("random_state", self.random_state)
         before = dict(self.__dict__)
         if not warm:
             self.vocabulary_ = vocabulary
-            self.layers_ = make_layers(layer_specs(self.get_params(), len(vocabulary)), generator)
-            self._record({}, math.inf, False)
+            specs = layer_specs(self.get_params(), len(vocabulary))
+            self.layers_ = make_layers(specs, generator, self.init, self.init_scale)
+            self._record_nothing()
             self._texts_end = False
-        self._texts_end = self._texts_end or len(documents) > 1
-        training = Training(
-            Network(self.layers_, float(self.dropout), generator),
+        self._texts_end = self._texts_end or (vocabulary.boundary and len(documents) > 1)
+        summed = self.loss_reduction == "sum"
+        tokens = repr(sorted(vocabulary.config().items()))
+        return self._train(
+            Network(self.layers_, float(self.dropout), generator, summed),
             batches,
             plan,
             generator,
+            before,
             validation=validation,
-            identity=self._identity(batches, validation),
-            model=self,
+            identity={
+                "text": batches.digest(),
+                "eval_text": None if validation is None else validation.digest(),
+                "vocabulary": hashlib.sha256(tokens.encode("utf-8", "surrogatepass")).hexdigest(),
+            },
+            resume=resume,
         )
-        learned = False
-        try:
-            if resume:
-                training.resume()
-            learned = True  # and stays so, whatever a callback may raise
-            outcome = training.run()
-        except FloatingPointError:
-            learned = False
-            raise
-        finally:
-            if not learned:  # the model is again what it was, fitted or not
-                self.__dict__.clear()
-                self.__dict__.update(before)
-        past = self.history_
-        history = {name: past.get(name, []) + new for name, new in outcome.history.items()}
-        self._record(history, outcome.best_loss, outcome.interrupted)
-        return self
-
-    def _record(self, history: dict[str, list[float]], best_loss: float, interrupted: bool) -> None:
-        """Set the fitted attributes that tell of the training."""
-        self.history_ = history
-        self.loss_curve_ = history.get("loss", [])
-        self.n_iter_ = len(self.loss_curve_)
-        self.best_loss_ = best_loss
-        self.interrupted_ = interrupted
 
     def _check(self) -> Plan:
-        """Check all parameters; the plan of training."""
-        check_option("level", self.level, LEVELS)
-        check_option("cell", self.cell, CELLS)
-        for name in ("hidden_size", "num_layers", "embedding_dim", "tbptt_steps", "min_count"):
-            check_positive_int(name, getattr(self, name))
-        check_probability("dropout", self.dropout)
-        check_probability("recurrent_dropout", self.recurrent_dropout)
-        check_bool("reset_after", self.reset_after)
-        check_option("nonlinearity", self.nonlinearity, ("tanh", "relu", "sigmoid"))
-        if not isinstance(self.batch_size, str):
-            check_positive_int("batch_size", self.batch_size)
-        elif self.batch_size != "auto":
-            raise ValueError(f"batch_size: expected an integer or 'auto', got {self.batch_size!r}")
-        check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
-        if self.max_vocabulary is not None:
-            check_positive_int("max_vocabulary", self.max_vocabulary)
-        check_bool("warm_start", self.warm_start)
-        if self.dtype is not None:
-            check_dtype("dtype", self.dtype)
-        if not isinstance(self.random_state, np.random.Generator):
-            check_random_state("random_state", self.random_state)
-        return Plan(**{name: getattr(self, name) for name in PLAN})
+        plan = super()._check()
+        check_option("level", self.level, (*LEVELS, TOKENS))
+        check_positive_int("tbptt_steps", self.tbptt_steps)
+        check_real("forget_bias", self.forget_bias)
+        check_option("loss_reduction", self.loss_reduction, ("mean", "sum"))
+        check_bool("drop_last", self.drop_last)
+        if self.eval_batch_size is not None:
+            check_positive_int("eval_batch_size", self.eval_batch_size)
+        if check_bool("tie_weights", self.tie_weights) and self.embedding_dim != self.hidden_size:
+            raise ValueError(
+                f"embedding_dim: expected hidden_size={self.hidden_size} with tie_weights=True, "
+                f"got {self.embedding_dim}"
+            )
+        check_option("init", self.init, INITIALIZERS)
+        if self.init_scale is not None:
+            check_real("init_scale", self.init_scale, minimum=0.0)
+        elif self.init == "uniform":
+            raise ValueError("init_scale: expected a number with init='uniform', got None")
+        Vocabulary(self.level, (), **self._symbols())
+        return plan
 
-    def _hold_out(self, documents: list[str]) -> tuple[list[str], list[str]]:
-        """The last `validation_fraction` of a text's characters, or of the texts."""
+    def _symbols(self) -> dict[str, Any]:
+        """What the parameters say of a vocabulary's symbols."""
+        return {"unknown": self.unknown, "boundary": self.boundary, "line_end": self.line_end}
+
+    def _hold_out(self, documents: list[Text]) -> tuple[list[Text], list[Text]]:
+        """The last `validation_fraction` of a text's characters or tokens, or of the texts."""
         if len(documents) == 1:
-            (text,) = documents
+            text: Any = documents[0]
             kept = len(text) - max(1, round(self.validation_fraction * len(text)))
             return [text[:kept]], [text[kept:]]
         kept = len(documents) - max(1, round(self.validation_fraction * len(documents)))
         return documents[:kept], documents[kept:]
 
     def _streams(
-        self, name: str, documents: list[str], vocabulary: Vocabulary, n_streams: int | None = None
+        self,
+        name: str,
+        documents: Sequence[Text],
+        vocabulary: Vocabulary,
+        trained_on: Streams | None = None,
     ) -> Streams:
-        ids = one_stream(documents, vocabulary) if documents else np.zeros(0, np.int64)
-        n = len(ids) - 1
-        if not (ids != Vocabulary.BOUNDARY).any():
+        """The texts as streams to train on; or to measure, beside those."""
+        ids = one_stream(documents, vocabulary, name)
+        if not (ids != vocabulary.boundary_number).any():
             raise ValueError(f"{name}: expected at least one token, got none")
-        if n_streams is not None or self.batch_size == "auto":
-            # A stream begins without a state: short ones would know too little.
-            n_streams = min(n_streams or STREAMS, max(1, n // self.tbptt_steps))
-            return Streams(ids, n_streams, self.tbptt_steps)
-        if n < self.batch_size:
+        steps = self.tbptt_steps
+        if trained_on is None:
+            size, most, drop_last = self.batch_size, STREAMS, self.drop_last
+        else:
+            size, most, drop_last = self.eval_batch_size or "auto", trained_on.n_streams, False
+        if size == "auto":  # a stream begins without a state: short ones would know too little
+            size = min(most, max(1, (len(ids) - 1) // steps))
+        least = steps + 1 if drop_last else 2
+        if len(ids) < size * least:
+            counted = "tokens and boundaries" if vocabulary.boundary else "tokens"
             raise ValueError(
-                f"{name}: expected at least batch_size={self.batch_size} tokens, got {n}"
+                f"{name}: expected at least {size * least} {counted}, {least} for each of {size} "
+                f"streams, got {len(ids)}"
             )
-        return Streams(ids, self.batch_size, self.tbptt_steps)
-
-    def _identity(self, batches: Streams, validation: Streams | None) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
-        free = {*FREE, "learning_rate"} if callable(self.learning_rate) else FREE
-        parts: dict[str, Any] = {n: repr(v) for n, v in self.get_params().items() if n not in free}
-        parts["text"] = batches.digest()
-        parts["eval_text"] = None if validation is None else validation.digest()
-        parts["vocabulary"] = hashlib.sha256(repr(self.vocabulary_.tokens).encode()).hexdigest()
-        return parts
+        return Streams(ids, size, steps, drop_last)
 
     # Files
 
-    def save(self, path: Any) -> None:
-        """Write the fitted model to a file that `fastrnn.load` reads.
-
-        Kept are the layers, the vocabulary, the history and all parameters that are numbers or
-        text; a callable, a generator and the checkpoint's path come back as the defaults.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Replaced, if it exists, once the new file is complete.
-        """
-        self._check_fitted("layers_")
-        files.save(self, path)
-
     def to_file(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What `save` keeps: a description, and the arrays."""
-        defaults = self._defaults()
-        config = {}
-        for name, value in self.get_params().items():
-            if name == "dtype" and value is not None:
-                value = np.dtype(value).name
-            elif isinstance(value, np.generic):
-                value = value.item()
-            plain = value is None or isinstance(value, (bool, int, float, str))
-            config[name] = value if plain and name != "checkpoint" else defaults[name]
-        remembered = {
-            "config": config,
-            "level": self.vocabulary_.level,
-            "vocabulary": list(self.vocabulary_.tokens),
-            "layers": {
-                key: {"type": type(layer).__name__, "config": layer.config()}
-                for key, layer in self.layers_.items()
-            },
-            "texts_end": self._texts_end,
-            "history": self.history_,
-            "best_loss": self.best_loss_,
-            "interrupted": self.interrupted_,
-        }
-        tensors = {
-            f"{key}.{name}": array
-            for key, layer in self.layers_.items()
-            for name, array in layer.params.items()
-        }
-        return remembered, tensors
+        described, tensors = describe_layers(self.layers_)
+        own = {"vocabulary": self.vocabulary_.config(), "texts_end": self._texts_end}
+        return {**self._header(), **own, "layers": described}, tensors
 
     @classmethod
     def from_file(cls, remembered: Mapping[str, Any], tensors: Mapping[str, Any]) -> Self:
         """The model that `to_file` has described."""
-        kinds = {
-            "config": dict, "level": str, "vocabulary": list, "layers": dict, "texts_end": bool,
-            "history": dict, "best_loss": float, "interrupted": bool,
-        }  # fmt: skip
-        for key, kind in kinds.items():
-            if not isinstance(remembered.get(key), kind):
-                got = remembered.get(key)
-                raise FormatError(f"{key}: expected {kind.__name__}, got {got!r:.80}")
-        config, history = remembered["config"], remembered["history"]
-        if set(config) != set(cls._defaults()):
-            wanted = sorted(cls._defaults())
-            raise FormatError(f"config: expected the names {wanted}, got {sorted(config)!r:.200}")
-        if not all(_are_floats(values) for values in history.values()):
-            raise FormatError("history: expected lists of numbers")
-        model = cls(**config)
-        model._check()
-        model.vocabulary_ = Vocabulary(remembered["level"], remembered["vocabulary"])
+        kinds = {"vocabulary": dict, "texts_end": bool, "layers": dict}
+        model = cls._from_header(remembered, kinds)
+        model.vocabulary_ = Vocabulary(**remembered["vocabulary"])
         model.layers_ = load_layers(remembered["layers"], tensors, len(model.vocabulary_))
-        model._record(history, remembered["best_loss"], remembered["interrupted"])
         model._texts_end = remembered["texts_end"]
         return model
-
-
-def _are_floats(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is float for value in values)

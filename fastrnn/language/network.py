@@ -10,13 +10,18 @@ import numpy as np
 from fastrnn import losses
 from fastrnn.files import FormatError, build
 from fastrnn.layers.modules import Dropout
+from fastrnn.layers.tied import TiedLinear, load_tied
 from fastrnn.training.minibatches import Batch
 
 __all__ = ["Network", "layer_specs", "load_layers", "make_layers"]
 
 Spec = tuple[str, dict[str, Any]]
 
-TYPES = {"embedding": ("Embedding",), "rnn": ("RNN", "LSTM", "GRU"), "output": ("Linear",)}
+TYPES = {
+    "embedding": ("Embedding",),
+    "rnn": ("RNN", "LSTM", "GRU"),
+    "output": ("Linear", "TiedLinear"),
+}
 
 
 class Network:
@@ -30,11 +35,19 @@ class Network:
         Of the recurrent layers' input and output; between them it is their own.
     generator : numpy.random.Generator
         Seeds the masks.
+    summed : bool, default False
+        Whether the loss that is minimized is the sum over a window's steps of the mean over the
+        streams, and not the mean of both.
     """
 
     def __init__(
-        self, parts: Mapping[str, Any], dropout: float, generator: np.random.Generator
+        self,
+        parts: Mapping[str, Any],
+        dropout: float,
+        generator: np.random.Generator,
+        summed: bool = False,
     ) -> None:
+        self.summed = summed
         self.embedding, self.rnn, self.output = parts["embedding"], parts["rnn"], parts["output"]
         self.layers = [self.embedding, self.rnn, self.output]
         self.drops = []
@@ -53,7 +66,8 @@ class Network:
         if self.drops:
             y, output_back = self.drops[1].forward(y)
         loss, loss_back = losses.linear_cross_entropy(self.output, y, batch.targets)
-        dy = loss_back()  # type: ignore[misc]  # with a gradient asked for there is one
+        factor = float(batch.targets.shape[1]) if self.summed else 1.0
+        dy = loss_back(factor)  # type: ignore[misc]  # with a gradient asked for there is one
         if self.drops:
             dy = output_back(dy)
         dx, _ = rnn_back(dy)  # the gradient of the carried state ends here: truncated BPTT
@@ -74,7 +88,7 @@ def layer_specs(parameters: Mapping[str, Any], n_tokens: int) -> dict[str, Spec]
     """Class and configuration of each layer, from a `LanguageModel`'s parameters."""
     dtype = np.dtype(parameters["dtype"] or np.float32).name
     own: dict[str, dict[str, Any]] = {
-        "lstm": {"forget_bias": 1.0},
+        "lstm": {"forget_bias": float(parameters["forget_bias"])},
         "gru": {"reset_after": parameters["reset_after"]},
         "rnn": {"nonlinearity": parameters["nonlinearity"]},
     }
@@ -84,32 +98,62 @@ def layer_specs(parameters: Mapping[str, Any], n_tokens: int) -> dict[str, Spec]
         "num_layers": int(parameters["num_layers"]),
         "dropout": float(parameters["dropout"]),
         "recurrent_dropout": float(parameters["recurrent_dropout"]),
+        "init": parameters["init"],
         "dtype": dtype,
         **own[parameters["cell"]],
     }
+    if parameters["init"] == "uniform":
+        recurrent["init_scale"] = float(parameters["init_scale"])
     embedding = {
         "num_embeddings": n_tokens,
         "embedding_dim": recurrent["input_size"],
         "dtype": dtype,
     }
-    output = {
-        "in_features": recurrent["hidden_size"],
-        "out_features": n_tokens,
-        "dtype": dtype,
-    }
+    output: Spec = (
+        "Linear",
+        {"in_features": recurrent["hidden_size"], "out_features": n_tokens, "dtype": dtype},
+    )
     return {
         "embedding": ("Embedding", embedding),
         "rnn": (parameters["cell"].upper(), recurrent),
-        "output": ("Linear", output),
+        "output": ("TiedLinear", {}) if parameters["tie_weights"] else output,
     }
 
 
-def make_layers(specs: Mapping[str, Spec], generator: np.random.Generator) -> dict[str, Any]:
-    """New layers by class name and configuration, each with a seed of its own."""
-    return {
-        key: build(kind, {**config, "random_state": int(generator.integers(2**63))})
+def make_layers(
+    specs: Mapping[str, Spec],
+    generator: np.random.Generator,
+    init: str = "torch",
+    init_scale: float | None = None,
+) -> dict[str, Any]:
+    """New layers by class name and configuration, each with a seed of its own.
+
+    Parameters
+    ----------
+    specs : mapping of str to Spec
+        What `layer_specs` has given.
+    generator : numpy.random.Generator
+        Draws the seeds.
+    init, init_scale
+        See `fastrnn.LanguageModel`; the recurrent layers' are in their configuration.
+    """
+    seeds = {key: int(generator.integers(2**63)) for key in specs}
+    tied = specs["output"][0] == "TiedLinear"
+    parts = {
+        key: build(kind, {**config, "random_state": seeds[key]})
         for key, (kind, config) in specs.items()
+        if key != "output" or not tied
     }
+    if tied:
+        parts["output"] = TiedLinear(parts["embedding"])
+        init_scale = parts["embedding"].embedding_dim ** -0.5 if init_scale is None else init_scale
+    if init_scale is not None:
+        draw = np.random.default_rng(seeds["output"]).uniform
+        for layer in (parts["embedding"], parts["output"]):
+            for name, param in layer.params.items():
+                drawn = name == "weight" or init == "uniform"
+                param[...] = draw(-init_scale, init_scale, param.shape) if drawn else 0.0
+    return parts
 
 
 def load_layers(
@@ -124,13 +168,15 @@ def load_layers(
         if key not in own:
             raise FormatError(f"{name[:80]}: expected an array of {', '.join(TYPES)}")
         own[key][inner] = array
+    parts: dict[str, Any] = {}
     for key, kinds in TYPES.items():
-        kind = described[key]["type"]
+        kind, config = described[key]["type"], described[key]["config"]
         if kind not in kinds:
             raise FormatError(f"layers.{key}: expected {' or '.join(kinds)}, got {kind!r:.80}")
-    parts = {
-        key: build(described[key]["type"], described[key]["config"], own[key]) for key in TYPES
-    }
+        if kind == "TiedLinear":
+            parts[key] = load_tied(parts["embedding"], config, own[key])
+        else:
+            parts[key] = build(kind, config, own[key])
     embedding, rnn, output = parts["embedding"], parts["rnn"], parts["output"]
     for what, expected, found in (
         ("embedding: num_embeddings", n_tokens, embedding.num_embeddings),

@@ -102,10 +102,20 @@ class Linear(Layer):
         if config.get("bias", True):
             yield "bias", (config["out_features"],)
 
+    @property
+    def parts(self) -> Mapping[str, np.ndarray]:
+        """W and b, whichever layer they belong to."""
+        return self.params
+
+    @property
+    def part_grads(self) -> Mapping[str, np.ndarray]:
+        """Their gradients by the same names."""
+        return self.grads
+
     def _weights(self, like: Array) -> tuple[Array, Array | None]:
         """W and b beside `like`."""
-        bias = self.params.get("bias")
-        return beside(self.params["weight"], like), None if bias is None else beside(bias, like)
+        bias = self.parts.get("bias")
+        return beside(self.parts["weight"], like), None if bias is None else beside(bias, like)
 
     def __call__(self, x: Any) -> Any:
         """The result x W^T + b.
@@ -162,12 +172,12 @@ class Linear(Layer):
     def rows_accumulate(self, drows: Array, rows: Array) -> None:
         """Add the parameters' gradients into ``grads``."""
         with self._grads_lock:
-            add_gradients(drows, rows, self.grads["weight"], self.grads.get("bias"))
+            add_gradients(drows, rows, self.part_grads["weight"], self.part_grads.get("bias"))
 
     def add_scaled(self, grads: Mapping[str, np.ndarray], factor: float) -> None:
-        """Add gradients that were computed apart, times a factor, into ``grads``."""
+        """Add gradients that were computed apart, times a factor, into ``part_grads``."""
         with self._grads_lock:
-            for name, grad in self.grads.items():
+            for name, grad in self.part_grads.items():
                 elementwise.add_scaled(grad, grads[name], factor)
 
     def spare(self, rows: int, width: int) -> np.ndarray:

@@ -10,34 +10,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.checks import check_int, check_option, check_positive_int, describe
+from fastrnn.checks import check_bool, check_int, check_option, check_positive_int, describe
 
-__all__ = ["LEVELS", "TOKENS", "Text", "Vocabulary", "as_documents", "as_tokens"]
+__all__ = ["LEVELS", "TOKENS", "Ids", "Text", "Vocabulary", "as_tokens", "read_texts"]
 
 Ids = NDArray[np.int64]
 Text = str | Iterable[str]
 
 LEVELS = ("char", "word")
 TOKENS = "token"  # the level of texts that come as lists of tokens
-_WORDS = re.compile(r"\n|[^\s]+")  # a line's end is a token of its own: it says something
+_LINES_AND_WORDS = re.compile(r"\n|\S+")
 
 
 class Vocabulary:
-    """The tokens of a text, each with a number, and two symbols that are no text.
+    r"""The tokens of a text, each with a number, and two symbols beside them.
 
-    Number 0, `UNKNOWN`, stands for every token that is not in the vocabulary; number 1,
-    `BOUNDARY`, comes before the first token of a text and, in a list of texts, after each. The
-    tokens follow, the most frequent first, equally frequent ones in the order of their code points.
+    First comes the unknown symbol, which stands for every token that is not in the vocabulary; then
+    the boundary, which no text has: it comes before the first token of a text and, in a list of
+    texts, after each. A vocabulary may do without either. The tokens follow, the most frequent
+    first, equally frequent ones in the order of their code points.
 
     Parameters
     ----------
     level : {"char", "word", "token"}
-        What a token is: one code point, or a run of characters that are not white space. For words
-        a line's end is a token too; other white space only separates. With ``"token"`` every text
-        is an iterable of tokens, split by whoever made it, and a token is any str. The other two
-        take such texts as well.
+        What a token is: one code point, or a run of characters that are not white space. With
+        ``"token"`` every text is an iterable of tokens, split by whoever made it, and a token is
+        any str. The other two take such texts as well.
     tokens : sequence of str
         The tokens, without the two symbols, each once.
+    unknown : str or None, default "<unk>"
+        How the unknown symbol reads: a token of a text that reads so is the symbol itself. None:
+        there is no such symbol, and a token that is not known is an error.
+    boundary : bool, default True
+        Whether there is the boundary.
+    line_end : str or None, default "\n"
+        With ``level="word"``: the token that a line's end is. None: it only separates, as other
+        white space does.
+
+    Attributes
+    ----------
+    symbols : tuple of str
+        How the symbols that there are are shown.
+    unknown_number, boundary_number : int or None
+        Their numbers: 0 and 1 where both are there.
 
     Examples
     --------
@@ -53,14 +68,31 @@ class Vocabulary:
     array([3, 0])
     """
 
-    UNKNOWN = 0
+    UNKNOWN = 0  # numbers of the symbols in a vocabulary that has both
     BOUNDARY = 1
-    SYMBOLS = ("<unk>", "<s>")  # how the two are shown; text that reads so is another token
+    SYMBOLS = ("<unk>", "<s>")  # how they are shown unless it is said otherwise
 
-    def __init__(self, level: str, tokens: Sequence[str]) -> None:
+    def __init__(
+        self,
+        level: str,
+        tokens: Sequence[str],
+        *,
+        unknown: str | None = SYMBOLS[UNKNOWN],
+        boundary: bool = True,
+        line_end: str | None = "\n",
+    ) -> None:
         self.level: str = check_option("level", level, (*LEVELS, TOKENS))
+        self.unknown = _check_symbol("unknown", unknown)
+        self.boundary = check_bool("boundary", boundary)
+        self.line_end = _check_symbol("line_end", line_end)
+        if line_end not in (None, "\n") and _LINES_AND_WORDS.findall(str(line_end)) != [line_end]:
+            raise ValueError(f"line_end: expected a line's end, a word or None, got {line_end!r}")
+        symbols: list[str] = [] if unknown is None else [unknown]
+        self.unknown_number = None if unknown is None else 0
+        self.boundary_number = len(symbols) if boundary else None
+        self.symbols = (*symbols, self.SYMBOLS[self.BOUNDARY]) if boundary else tuple(symbols)
         self.tokens = tuple(tokens)
-        first = len(self.SYMBOLS)
+        first = len(self.symbols)
         self._ids = {token: first + i for i, token in enumerate(self.tokens)}
         for token in self.tokens:
             if not isinstance(token, str):
@@ -70,12 +102,19 @@ class Vocabulary:
         if len(self._ids) < len(self.tokens):
             twice = next(t for t, n in Counter(self.tokens).items() if n > 1)
             raise ValueError(f"tokens: expected each once, got {describe(twice)} more than once")
+        if unknown is not None and self._ids.setdefault(unknown, 0):
+            raise ValueError(f"tokens: expected none that reads as unknown={unknown!r}, got one")
         self._table: Ids | None = None
         if level == "char":
             # Encoding by lookup in an array: a text of a million characters in milliseconds.
-            points = [ord(token) for token in self.tokens]
-            self._table = np.zeros(max(points, default=0) + 2, dtype=np.int64)
-            self._table[points] = np.arange(first, first + len(points))
+            points = {ord(token): i for token, i in self._ids.items() if len(token) == 1}
+            self._table = np.full(max(points, default=0) + 2, self._other, dtype=np.int64)
+            self._table[list(points)] = list(points.values())
+
+    @property
+    def _other(self) -> int:
+        """The number of a token that is not known; -1 where that is an error."""
+        return -1 if self.unknown_number is None else self.unknown_number
 
     @classmethod
     def from_texts(
@@ -85,6 +124,7 @@ class Vocabulary:
         *,
         min_count: int = 1,
         max_size: int | None = None,
+        **symbols: Any,
     ) -> Vocabulary:
         """The vocabulary of some texts.
 
@@ -95,26 +135,39 @@ class Vocabulary:
         level : {"char", "word", "token"}
             What a token is.
         min_count : int, default 1
-            Tokens that come less often become `UNKNOWN`.
+            Tokens that come less often are not known.
         max_size : int, optional
             At most so many tokens, the two symbols not counted: the most frequent ones.
+        **symbols
+            ``unknown``, ``boundary`` and ``line_end``, as for the class.
         """
         min_count = check_positive_int("min_count", min_count)
         if max_size is not None:
             max_size = check_int("max_size", max_size, 0)
-        split = cls(level, ()).split
+        empty = cls(level, (), **symbols)
         counts: Counter[str] = Counter()
         for i, text in enumerate(texts):
-            counts.update(split(text, f"texts[{i}]"))
-        kept = [(-n, token) for token, n in counts.items() if n >= min_count]
-        return cls(level, [token for _, token in sorted(kept)[:max_size]])
+            counts.update(empty.split(text, f"texts[{i}]"))
+        known = ((-n, token) for token, n in counts.items() if n >= min_count)
+        kept = [(n, token) for n, token in known if token != empty.unknown]
+        return cls(level, [token for _, token in sorted(kept)[:max_size]], **symbols)
+
+    def config(self) -> dict[str, Any]:
+        """All that makes the vocabulary, by the names of the constructor."""
+        return {
+            "level": self.level,
+            "tokens": list(self.tokens),
+            "unknown": self.unknown,
+            "boundary": self.boundary,
+            "line_end": self.line_end,
+        }
 
     def __len__(self) -> int:
-        """How many numbers there are: the tokens and the two symbols."""
-        return len(self.SYMBOLS) + len(self.tokens)
+        """How many numbers there are: the tokens and the symbols."""
+        return len(self.symbols) + len(self.tokens)
 
     def __contains__(self, token: str) -> bool:
-        return token in self._ids
+        return bool(self._ids.get(token, self._other) != self._other)
 
     def __repr__(self) -> str:
         return f"<Vocabulary of {len(self.tokens)} {self.level}s>"
@@ -124,16 +177,31 @@ class Vocabulary:
         number = check_int("number", number, 0)
         if number >= len(self):
             raise ValueError(f"number: expected below {len(self)}, got {number}")
-        first = len(self.SYMBOLS)
-        return self.SYMBOLS[number] if number < first else self.tokens[number - first]
+        first = len(self.symbols)
+        return self.symbols[number] if number < first else self.tokens[number - first]
 
-    def encode(self, text: Text) -> Ids:
-        """The numbers of a text's tokens, int64 of shape (n,); `UNKNOWN` for those not known."""
+    def encode(self, text: Text, name: str = "text") -> Ids:
+        """The numbers of a text's tokens, int64 of shape (n,).
+
+        Raises
+        ------
+        ValueError
+            For a token that is not known, if there is no unknown symbol.
+        """
         if self._table is None or not isinstance(text, str):
-            get, unknown = self._ids.get, self.UNKNOWN
-            return np.array([get(token, unknown) for token in self.split(text)], dtype=np.int64)
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        return self._table[np.minimum(points, len(self._table) - 1)]
+            text = self.split(text, name)
+            get, other = self._ids.get, self._other
+            found = np.array([get(token, other) for token in text], dtype=np.int64)
+        else:
+            points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+            found = self._table[np.minimum(points, len(self._table) - 1)]
+        if self.unknown is None and (found < 0).any():
+            place = int(np.argmax(found < 0))
+            raise ValueError(
+                f"{name}: expected tokens that are known (unknown=None), got "
+                f"{describe(self.split(text)[place])}, token {place}"
+            )
+        return found
 
     def decode(self, numbers: Iterable[int] | NDArray[Any]) -> str:
         """The text of some numbers; words are joined by spaces, lines by their ends."""
@@ -152,9 +220,24 @@ class Vocabulary:
 
     def split(self, text: Text, name: str = "text") -> Sequence[str]:
         """The tokens of a text; those of one that is split already are as they are."""
-        if isinstance(text, str) and self.level != TOKENS:
-            return text if self.level == "char" else _WORDS.findall(text)
-        return as_tokens(name, text, "" if self.level == TOKENS else "str or ")
+        if not isinstance(text, str) or self.level == TOKENS:
+            return as_tokens(name, text, "" if self.level == TOKENS else "str or ")
+        if self.level == "char":
+            return text
+        words = _LINES_AND_WORDS.findall(text)
+        if self.line_end is None:
+            return [word for word in words if word != "\n"]
+        if self.line_end == "\n":
+            return words
+        return [self.line_end if word == "\n" else word for word in words]
+
+
+def _check_symbol(name: str, symbol: Any) -> str | None:
+    if symbol is not None and not isinstance(symbol, str):
+        raise TypeError(f"{name}: expected a str or None, got {describe(symbol)}")
+    if symbol == "":
+        raise ValueError(f"{name}: expected at least one character or None, got ''")
+    return symbol
 
 
 def as_tokens(name: str, tokens: Any, others: str = "") -> list[str]:
@@ -169,15 +252,35 @@ def as_tokens(name: str, tokens: Any, others: str = "") -> list[str]:
     return found
 
 
-def as_documents(name: str, text: Any) -> list[str]:
-    """`text`, one str or a sequence of them, as a list; anything else is a TypeError."""
-    if isinstance(text, str):
-        return [text]
-    wanted = "a str or a list of str"
-    if isinstance(text, (bytes, dict)) or not isinstance(text, Iterable):
+def read_texts(name: str, text: Any, level: str) -> tuple[list[Text], bool]:
+    """One text or several, and whether it was one.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    text : str, or iterable
+        A str is one text, an iterable of them are several; so are iterables of tokens, each a text.
+        With ``level="token"`` an iterable of str is one text, and a str is none.
+    level : {"char", "word", "token"}
+    """
+    whole = level != TOKENS  # whether a str is a text
+    if isinstance(text, str) and whole:
+        return [text], True
+    if isinstance(text, (str, bytes, dict)) or not isinstance(text, Iterable):
+        wanted = "tokens (str) or a list of lists of them"
+        if whole:
+            wanted = "a str or a list of str or of lists of tokens"
         raise TypeError(f"{name}: expected {wanted}, got {describe(text)}")
-    documents = list(text)
-    for i, document in enumerate(documents):
-        if not isinstance(document, str):
-            raise TypeError(f"{name}[{i}]: expected str, got {describe(document)}")
-    return [str(document) for document in documents]
+    texts = list(text)
+    if not whole and not any(map(_is_nested, texts)):
+        return [as_tokens(name, texts)], True
+    found: list[Text] = []
+    for i, one in enumerate(texts):
+        as_is = whole and isinstance(one, str)
+        found.append(one if as_is else as_tokens(f"{name}[{i}]", one, "str or " if whole else ""))
+    return found, False
+
+
+def _is_nested(text: Any) -> bool:
+    return isinstance(text, Iterable) and not isinstance(text, (str, bytes, dict))

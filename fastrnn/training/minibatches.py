@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.checks import check_positive_int
+from fastrnn.checks import check_bool, check_positive_int
 
 __all__ = ["Batch", "Batches", "Sequences", "Streams", "taken"]
 
@@ -52,38 +52,43 @@ class Batches(Protocol):
 class Streams:
     """One long sequence of numbers, cut into streams that are read side by side.
 
-    The sequence x_0 .. x_n is cut into ``n_streams`` pieces of m = n // n_streams predictions each
-    (up to n_streams - 1 predictions at the end are left out), read in windows of ``n_steps``. A
-    window's inputs are x_i .. x_(i+t-1) and its targets x_(i+1) .. x_(i+t), and each but the first
-    continues the one before. There is nothing to shuffle.
+    The sequence is cut into ``n_streams`` pieces of m = len(ids) // n_streams numbers each (up to
+    n_streams - 1 numbers at the end are left out), and each piece x_0 .. x_(m-1) has m - 1
+    predictions, read in windows of ``n_steps``. A window's inputs are x_i .. x_(i+t-1) and its
+    targets x_(i+1) .. x_(i+t), and each but the first continues the one before. There is nothing to
+    shuffle.
 
     Parameters
     ----------
-    ids : array of int, shape (n + 1,)
+    ids : array of int, shape (n,)
         The sequence.
     n_streams : int
-        At most n.
+        At most n / 2.
     n_steps : int
         Steps in a window; the last window of an epoch may have fewer.
+    drop_last : bool, default False
+        Whether to leave out a last window that has fewer.
     """
 
-    def __init__(self, ids: Array, n_streams: int, n_steps: int) -> None:
+    def __init__(self, ids: Array, n_streams: int, n_steps: int, drop_last: bool = False) -> None:
         n_streams = check_positive_int("n_streams", n_streams)
         self.n_steps = check_positive_int("n_steps", n_steps)
-        length = (len(ids) - 1) // n_streams
-        if length < 1:
+        self.drop_last = check_bool("drop_last", drop_last)
+        least = n_steps + 1 if drop_last else 2
+        length = len(ids) // n_streams
+        if length < least:
             raise ValueError(
-                f"ids: expected at least {n_streams + 1} numbers for {n_streams} streams, "
-                f"got {len(ids)}"
+                f"ids: expected at least {n_streams * least} numbers, {least} for each of "
+                f"{n_streams} streams, got {len(ids)}"
             )
-        self.n_streams, self.length = n_streams, length
-        self._inputs = ids[: n_streams * length].reshape(n_streams, length)
-        self._targets = ids[1 : n_streams * length + 1].reshape(n_streams, length)
+        self.n_streams, self.length = n_streams, length - 1
+        self._ids = ids[: n_streams * length].reshape(n_streams, length)
         self._which = np.arange(n_streams)
 
     def order(self, generator: np.random.Generator) -> Order:
         """Windows come in the order of the text: nothing is drawn."""
-        return np.arange(-(-self.length // self.n_steps))
+        whole, rest = divmod(self.length, self.n_steps)
+        return np.arange(whole + (rest > 0 and not self.drop_last))
 
     def count(self, order: Order) -> int:
         """The number of windows."""
@@ -92,15 +97,14 @@ class Streams:
     def batch(self, order: Order, i: int) -> Batch:
         """The i-th window: inputs and targets (n_streams, t)."""
         begin = int(order[i]) * self.n_steps
-        part = slice(begin, begin + self.n_steps)
-        return Batch(self._inputs[:, part], self._targets[:, part], self._which, begin == 0)
+        end = min(begin + self.n_steps, self.length)
+        inputs, targets = self._ids[:, begin:end], self._ids[:, begin + 1 : end + 1]
+        return Batch(inputs, targets, self._which, begin == 0)
 
     def digest(self) -> str:
         """SHA-256 of the numbers and of how they are cut."""
-        sha = hashlib.sha256(f"{self._inputs.shape} {self.n_steps}".encode())
-        sha.update(self._inputs.tobytes())
-        sha.update(self._targets[:, -1].tobytes())
-        return sha.hexdigest()
+        how = f"{self._ids.shape} {self.n_steps} {self.drop_last}"
+        return hashlib.sha256(how.encode() + self._ids.tobytes()).hexdigest()
 
 
 class Indexable(Protocol):

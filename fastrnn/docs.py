@@ -1,4 +1,4 @@
-"""What the estimators' documentation has in common, written once."""
+"""What the documentation of models and estimators has in common, written once."""
 
 from __future__ import annotations
 
@@ -124,6 +124,13 @@ PARAMETERS = {
             Each is called with a `fastrnn.training.plan.TrainingState` after every epoch; one
             with a method ``after_step`` has that called after every step. A true answer ends
             training.""",
+    "checkpoint": """
+        checkpoint : str, path or None, default None
+            A file to go on from if training is cut off: see `fit`. It is written after each epoch,
+            on Ctrl-C, and within an epoch every `checkpoint_interval` seconds.""",
+    "checkpoint_interval": """
+        checkpoint_interval : float, default 600.0
+            Seconds; 0 for a checkpoint after every step.""",
     "random_state": """
         random_state : int, numpy.random.Generator, numpy.random.RandomState or None, default None
             What initial weights, batches, held-out data and dropout follow from.""",

@@ -1,0 +1,1 @@
+"""Layers from elsewhere and for elsewhere: PyTorch, Keras and ONNX."""
