@@ -61,13 +61,12 @@ class LanguageModel(TextMethods, Trainable):
         Whether the embedding's table is the output layer's weight as well: one array with one
         gradient (O. Press and L. Wolf, EACL 2017). Needs ``embedding_dim == hidden_size``.
     init : {"torch", "uniform", "xavier", "orthogonal"}, default "torch"
-        Initial values of the recurrent layers, see `fastrnn.LSTM`; "uniform" is that of all
-        parameters, biases too, uniform in ±init_scale.
+        How the recurrent layers' parameters begin, see `fastrnn.LSTM`. With "uniform" all begin
+        uniform in ±init_scale: those of the embedding and the output too, and all biases.
     init_scale : float or None, default None
-        Where `init` is not "uniform": the embedding and the output's weight begin uniform in
-        ±init_scale, and its bias at 0. None: the embedding's begins standard normal, and the
-        output's weight and bias uniform in ±1/sqrt(hidden_size), as in PyTorch; a tied weight as
-        the output's.
+        With another `init`: the embedding's and the output's weight begin uniform in ±init_scale,
+        and the output's bias at 0. None, as in PyTorch: the embedding's begins standard normal, and
+        the output's weight and bias uniform in ±1/sqrt(hidden_size); a tied weight as an output's.
     alpha : float, default 0.0
         L2 penalty on weights; with ``solver="adamw"`` its weight decay.
     loss_reduction : {"mean", "sum"}, default "mean"
@@ -104,7 +103,9 @@ class LanguageModel(TextMethods, Trainable):
     random_state : int, numpy.random.Generator or None, default None
         For initial weights and dropout.
     dtype : {"float32", "float64"} or None, default None
-        None is float32.
+        What is computed in; None is float32.
+    n_threads : int or None, default None
+        Threads while training; None leaves the number as it is. Results have the same bits for any.
     {parameters}
 
     Attributes
