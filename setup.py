@@ -103,6 +103,7 @@ EXTENSIONS = [
     extension("_steps"),
     extension("_products"),
     extension("_elementwise"),
+    extension("_attention"),
     extension("_blas"),
 ]
 

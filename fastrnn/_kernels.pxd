@@ -165,6 +165,23 @@ cdef extern from "kernels.h" nogil:
         void *dweight
         void *dbias
 
+    ctypedef struct frn_attention:
+        size_t n, queries, steps, units, columns
+        const int64_t *base
+        const void *query
+        void *projected
+        unsigned char *wide
+        const void *score
+        const void *keys
+        void *weights
+        void *context
+        const void *dcontext
+        void *dscores
+        void *dquery
+        void *dprojected
+        void *dkeys
+        void *dscore
+
     ctypedef struct frn_kernels:
         const char *isa
         int itemsize, lanes, tile_rows, tall_rows
@@ -193,5 +210,13 @@ cdef extern from "kernels.h" nogil:
         void (*gather)(const frn_table *p, size_t first, size_t last) noexcept nogil
         void (*layer_norm)(const frn_layer_norm *p, size_t first, size_t last) noexcept nogil
         void (*layer_norm_back)(const frn_layer_norm *p, size_t first, size_t last) noexcept nogil
+        void (*attention_read)(const frn_attention *p, size_t first, size_t last) noexcept nogil
+        size_t (*attention_tasks)(const frn_attention *p) noexcept nogil
+        size_t (*attention_bytes)(const frn_attention *p) noexcept nogil
+        void (*attention)(const frn_attention *p, size_t task, void *scratch) noexcept nogil
+        void (*attention_scores_back)(const frn_attention *p, size_t task) noexcept nogil
+        size_t (*attention_back_tasks)(const frn_attention *p) noexcept nogil
+        size_t (*attention_back_bytes)(const frn_attention *p) noexcept nogil
+        void (*attention_back)(const frn_attention *p, size_t task, void *scratch) noexcept nogil
         void (*layer_norm_add)(const frn_layer_norm *p, size_t first, size_t last) noexcept nogil
         void (*scatter_add)(const frn_table *p, size_t first, size_t last) noexcept nogil

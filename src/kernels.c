@@ -5,6 +5,7 @@
  */
 #include "kernels.h"
 
+#include "attention.h"
 #include "backward.h"
 #include "elementwise.h"
 #include "forward.h"
@@ -46,6 +47,14 @@ const frn_kernels GLUE(frn_kernels, FRN_ISA_NAME, FRN_DTYPE_NAME) = {
     .gather = gather,
     .layer_norm = layer_norm,
     .layer_norm_back = layer_norm_back,
+    .attention_read = attention_read,
+    .attention_tasks = attention_tasks,
+    .attention_bytes = attention_bytes,
+    .attention = attention,
+    .attention_scores_back = attention_scores_back,
+    .attention_back_tasks = attention_back_tasks,
+    .attention_back_bytes = attention_back_bytes,
+    .attention_back = attention_back,
     .scatter_add = scatter_add,
     .layer_norm_add = layer_norm_add,
 };

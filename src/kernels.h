@@ -213,6 +213,26 @@ typedef struct {
     void *dweight, *dbias; /* added to */
 } frn_layer_norm;
 
+/* Queries that attend to the steps of their sources; the formulas are in
+ * fastrnn/engine/attending.py.  Rows of real steps lie one source after the other. */
+typedef struct {
+    size_t n, queries, steps, units, columns; /* N, Tq, Ts, A, K */
+    const int64_t *base;                      /* (N + 1,) prefix sums of the lengths */
+    const void *query;                        /* (N, Tq, A) */
+    void *projected;     /* (total, A); read with a score, then e^2p where a source is not wide */
+    unsigned char *wide; /* (N,) */
+    const void *score;   /* (A,), or NULL: scores are products */
+    const void *keys;    /* (total, K) */
+    void *weights;       /* (N, Tq, Ts), all of it written */
+    void *context;       /* (N, Tq, K) */
+
+    /* backward only */
+    const void *dcontext;              /* (N, Tq, K) */
+    void *dscores;                     /* (N, Tq, Ts): written up to each source's length */
+    void *dquery;                      /* (N, Tq, A) */
+    void *dprojected, *dkeys, *dscore; /* (total, A), (total, K), (N, A): added to */
+} frn_attention;
+
 typedef struct frn_kernels {
     const char *isa;
     int itemsize;
@@ -252,6 +272,16 @@ typedef struct frn_kernels {
     void (*gather)(const frn_table *p, size_t first, size_t last);
     void (*layer_norm)(const frn_layer_norm *p, size_t first, size_t last);
     void (*layer_norm_back)(const frn_layer_norm *p, size_t first, size_t last);
+
+    /* Sources [first, last), then their queries by tasks */
+    void (*attention_read)(const frn_attention *p, size_t first, size_t last);
+    size_t (*attention_tasks)(const frn_attention *p);
+    size_t (*attention_bytes)(const frn_attention *p);
+    void (*attention)(const frn_attention *p, size_t task, void *scratch);
+    void (*attention_scores_back)(const frn_attention *p, size_t task); /* before attention_back */
+    size_t (*attention_back_tasks)(const frn_attention *p);
+    size_t (*attention_back_bytes)(const frn_attention *p);
+    void (*attention_back)(const frn_attention *p, size_t task, void *scratch);
 
     /* Columns [first, last) of all rows */
     void (*scatter_add)(const frn_table *p, size_t first, size_t last);

@@ -10,42 +10,12 @@
 #define FRN_MULTIPLY_H
 
 #include "kernels.h"
-#include "vec.h"
+#include "units.h"
 
-#define TILE   ((size_t)FRN_SLOTS * LANES) /* a tile's row, in elements */
-#define INLINE static inline __attribute__((always_inline))
+#define TILE ((size_t)FRN_SLOTS * LANES) /* a tile's row, in elements */
 /* Steps of k that operands are asked for ahead: they come from L2, or from farther, and rows whose
  * elements lie apart come in no order that a processor guesses. */
 #define PREFETCH 16
-#if defined(__clang__) /* it takes GCC's pragma without a word and leaves the loop as it is */
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-INLINE size_t round_up(size_t n)
-{
-    return (n + LANES - 1) / LANES * LANES;
-}
-INLINE size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-INLINE size_t parts(size_t n, size_t part)
-{
-    return (n + part - 1) / part;
-}
-INLINE V load_units(const real *p, size_t n)
-{
-    return n >= LANES ? vload(p) : vload_n(p, n);
-}
-INLINE void store_units(real *p, size_t n, V v)
-{
-    if (n >= LANES)
-        vstore(p, v);
-    else
-        vstore_n(p, n, v);
-}
 
 /* Vectors of a tile that one pass over k takes: many rows leave registers for two of four. */
 #define PASS(rows, width) ((width) == 4 && (rows) > FRN_MR ? 2 : (width))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
+import fastrnn
 from fastrnn.files import load
 from fastrnn.layers.attention import Attention
 
@@ -167,6 +168,59 @@ def test_a_memory_gives_step_by_step_what_one_call_gives(kind, rng):
     np.testing.assert_allclose(dkeys, expected[1], rtol=1e-12, atol=1e-14)
     for name, grad in layer.grads.items():
         np.testing.assert_allclose(grad, grads[name], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_gives_the_same(kind, rng, torch):
+    layer = make(kind)
+    queries, keys = batch(kind, rng)
+    lengths = np.array([6, 2, 1, 4])
+    context, weights, backward = layer.forward(queries, keys, lengths)
+    dcontext = rng.standard_normal(context.shape)
+    dqueries, dkeys = backward(dcontext)
+    q, k = (torch.tensor(array, requires_grad=True) for array in (queries, keys))
+    p = {name: torch.tensor(param, requires_grad=True) for name, param in layer.params.items()}
+    seen = k @ p["weight_key"].T if "weight_key" in p else k
+    if layer.kind == "dot":
+        scores = q @ seen.transpose(1, 2)
+    else:
+        seen = seen + p["bias"] if "bias" in p else seen
+        sums = (q @ p["weight_query"].T)[:, :, None] + seen[:, None]
+        scores = torch.tanh(sums) @ p["weight_score"]
+    real = torch.arange(6) < torch.tensor(lengths)[:, None]
+    expected = torch.softmax(scores.masked_fill(~real[:, None], -np.inf), dim=2)
+    np.testing.assert_allclose(weights, expected.detach().numpy(), rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(context, (expected @ k).detach().numpy(), rtol=1e-10, atol=1e-13)
+    (expected @ k).backward(torch.tensor(dcontext))
+    found = {"queries": dqueries, "keys": dkeys, **dict(layer.grads)}
+    for name, tensor in {"queries": q, "keys": k, **p}.items():
+        np.testing.assert_allclose(
+            found[name], tensor.grad.numpy(), rtol=1e-10, atol=1e-12, err_msg=name
+        )
+
+
+def test_the_same_bits_for_any_threads_and_batch(rng):
+    fastrnn.set_gemm("packed")
+    layer = Attention(70, 66, attention_size=75, random_state=1)
+    queries = rng.standard_normal((5, 20, 70)).astype(np.float32)
+    keys = rng.standard_normal((5, 30, 66)).astype(np.float32)
+    lengths = np.array([30, 7, 0, 1, 22])
+    results = []
+    for threads in (1, 2, 4):
+        layer.zero_grad()
+        with fastrnn.threads(threads):
+            context, weights, backward = layer.forward(queries, keys, lengths)
+            dqueries, dkeys = backward(context)
+        grads = [grad.copy() for grad in layer.grads.values()]
+        results.append([context, weights, dqueries, dkeys, *grads])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for n, length in enumerate(lengths):
+        context, weights = layer(queries[n : n + 1, 3:4], keys[n : n + 1, :length])
+        np.testing.assert_array_equal(context[0, 0], results[0][0][n, 3])
+        np.testing.assert_array_equal(weights[0, 0], results[0][1][n, 3, :length])
+    fastrnn.set_gemm(None)
 
 
 def test_backward_runs_once(rng):

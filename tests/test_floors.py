@@ -32,7 +32,7 @@ FLOORS = [
     ["_blas"],
     ["_products"],
     ["_elementwise", "_weights"],
-    ["_walk"],
+    ["_attention", "_walk"],
     ["_recurrence", "_steps"],
     ["checks", "docs", "parameterized", "training.progress", "tensorfile"],
     [

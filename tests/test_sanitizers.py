@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 from copied_tree import CopiedTree
 
-KERNELS = ["elementwise", "memory", "native_against_twin", "products", "sequential", "streams"]
+KERNELS = [
+    "attending",
+    "attention",
+    "elementwise",
+    "memory",
+    "native_against_twin",
+    "products",
+    "sequential",
+    "streams",
+]
 
 
 def runtime(compiler: str, name: str) -> str:

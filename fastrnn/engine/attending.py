@@ -7,9 +7,9 @@ over the source's real steps alone::
     a[t, :] = softmax(e[t, :])
     c_t     = sum over s of a[t, s] k_s
 
-The array operations here are the formula to read and what runs for arrays of other kinds. They keep
-tanh of N * Tq * Ts * A sums at once; the native kernels, which compute it again in backward, do
-not.
+The array operations here are the formula to read, what runs for arrays of other kinds, and what the
+native kernels are tested against. They keep tanh of N * Tq * Ts * A sums at once; the kernels
+(src/attention.h), which compute it again in backward, do not.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.checks import Array, namespace
+from fastrnn import _attention
+from fastrnn.checks import Array, is_numpy, namespace
 from fastrnn.engine.parameters import beside
 
-__all__ = ["Gradients", "Sources", "attend", "attend_backward"]
+__all__ = ["Gradients", "Sources", "attend", "attend_backward", "read"]
 
 quiet = np.errstate(all="ignore")
 """What is not finite is the caller's to see in the results; the native kernels warn no more."""
@@ -29,7 +30,7 @@ quiet = np.errstate(all="ignore")
 
 @dataclass(slots=True, eq=False)
 class Sources:
-    """A batch of sources, their real steps one after the other.
+    """A batch of sources, their real steps one after the other; `read` makes it.
 
     Parameters
     ----------
@@ -43,6 +44,9 @@ class Sources:
         Real steps of each source; their sum is total.
     steps : int
         Ts, the columns of the weights: at least the largest length.
+    base : numpy.ndarray of int64 (N + 1,) or None
+        Where each source begins. The kernels' alone, to which `projected` and `wide` then belong.
+    wide : numpy.ndarray of uint8 (N,) or None
     """
 
     keys: Array
@@ -50,6 +54,8 @@ class Sources:
     score: Array | None
     lengths: np.ndarray
     steps: int
+    base: np.ndarray | None = None
+    wide: np.ndarray | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +77,24 @@ class Gradients:
     score: Array | None
 
 
+def read(
+    keys: Array, projected: Array, score: Array | None, lengths: np.ndarray, steps: int
+) -> Sources:
+    """The sources in the form that `attend` works with; see `Sources`.
+
+    With a score `projected` is written to: nobody else may read it then.
+    """
+    if not is_numpy(keys) or not steps:
+        return Sources(keys, projected, score, lengths, steps)
+    same, keys = projected is keys, np.ascontiguousarray(keys)
+    projected = keys if same else np.ascontiguousarray(projected)
+    base = np.concatenate([[0], np.cumsum(lengths)])
+    wide = np.zeros(len(lengths), np.uint8)
+    if score is not None:
+        _attention.read(projected, base, wide, steps)
+    return Sources(keys, projected, score, lengths, steps, base, wide)
+
+
 def attend(queries: Array, sources: Sources) -> tuple[Array, Array]:
     """The contexts of queries, and their weights.
 
@@ -86,7 +110,15 @@ def attend(queries: Array, sources: Sources) -> tuple[Array, Array]:
     weights : array (N, Tq, Ts)
         Zero beyond a source's length.
     """
-    return array_attend(queries, sources)
+    s = sources
+    if s.base is None or s.wide is None:
+        return array_attend(queries, sources)
+    context = np.empty((*queries.shape[:2], s.keys.shape[1]), queries.dtype)
+    weights = np.empty((*queries.shape[:2], s.steps), queries.dtype)
+    _attention.attend(
+        _rows(queries), s.projected, s.wide, s.score, s.keys, s.base, _rows(context), _rows(weights)
+    )
+    return context, weights
 
 
 def attend_backward(
@@ -103,7 +135,21 @@ def attend_backward(
         As it has returned them.
     gradients : Gradients
     """
-    return array_attend_backward(dcontexts, queries, weights, sources, gradients)
+    s, to = sources, gradients
+    if s.base is None or s.wide is None:
+        return array_attend_backward(dcontexts, queries, weights, sources, gradients)
+    dqueries = np.empty(queries.shape, queries.dtype)
+    _attention.attend_backward(
+        _rows(dcontexts), _rows(queries), _rows(weights),
+        s.projected, s.wide, s.score, s.keys, s.base,
+        _rows(dqueries), to.projected, to.keys, to.score,
+    )  # fmt: skip
+    return dqueries
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """Of (N, T, width) the rows (N * T, width), in C order."""
+    return np.ascontiguousarray(array).reshape(-1, array.shape[2])
 
 
 def _real(sources: Sources) -> np.ndarray:

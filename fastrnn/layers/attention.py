@@ -36,7 +36,7 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.engine import elementwise, products
-from fastrnn.engine.attending import Gradients, Sources, attend, attend_backward
+from fastrnn.engine.attending import Gradients, attend, attend_backward, read
 from fastrnn.engine.locks import Lock
 from fastrnn.engine.parameters import Backward, Layer, beside, flatten, to_host
 from fastrnn.files import Shape, register
@@ -228,7 +228,7 @@ class Memory:
                 rows, beside(params["weight_key"], rows), bias, self._calls["weight_key"]
             )
         score = beside(params["weight_score"], rows) if "weight_score" in params else None
-        self._sources = Sources(rows, projected, score, lengths, steps)
+        self._sources = read(rows, projected, score, lengths, steps)
         self._gradients: Gradients | None = None
         self._finished = False
         self._lock = Lock()  # so that several threads' backward passes all count

@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 : "${CC:=aarch64-linux-gnu-gcc}" "${QEMU:=qemu-aarch64}"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-for test in test_vec.c test_elementwise.c test_kernels.c; do
+for test in test_vec.c test_elementwise.c test_attention.c test_kernels.c; do
     [ -e "$test" ] || continue
     for isa in NEON BASELINE; do
         for double in 0 1; do
