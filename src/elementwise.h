@@ -46,7 +46,8 @@ static void cross_entropy(const frn_cross_entropy *p, size_t first, size_t last)
             continue;
         }
         const real top = largest(z, k);
-        double goal = sharp * ((double)z[p->targets[row]] - (double)top); /* before d overwrites z */
+        double goal =
+            sharp * ((double)z[p->targets[row]] - (double)top); /* before d overwrites z */
         if (even != 0) goal += even * sum_below(z, k, top);
         const double total = sum_of_exps(z, k, top, d);
         p->loss[row] = __builtin_log(total) - goal;

@@ -165,8 +165,8 @@ typedef struct {
     const double *weights;  /* (rows,), or NULL for ones; where 0 the row is excluded */
     double scale;
     double smoothing; /* the share of the target that all classes have alike */
-    double *loss; /* (rows,) without weights, 0 where excluded */
-    void *grad;   /* (rows, columns) times weight and scale; may be logits; NULL: not wanted */
+    double *loss;     /* (rows,) without weights, 0 where excluded */
+    void *grad;       /* (rows, columns) times weight and scale; may be logits; NULL: not wanted */
 } frn_cross_entropy;
 
 typedef enum { FRN_SGD, FRN_MOMENTUM, FRN_NESTEROV, FRN_ADAM, FRN_RMSPROP, FRN_ADAGRAD } frn_rule;
