@@ -74,6 +74,39 @@ def test_cross_entropy_equals_torch(torch, rng):
     np.testing.assert_allclose(grad, t.grad.numpy(), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("classes", [3, 21, 1500])
+def test_smoothed_labels_formula_and_gradient(classes, rng):
+    logits, targets = rng.standard_normal((3, classes)) * 3, rng.integers(0, classes, 3)
+    weight = np.array([1.0, 0.0, 2.5])
+    every = -np.log(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
+    each = 0.7 * every[range(3), targets] + 0.3 * every.mean(1)
+    for xp in (np, array_api_strict):  # the kernel, and the formula in array operations
+        z, t = xp.asarray(logits), xp.asarray(targets)
+        loss, grad = losses.softmax_cross_entropy(z, t, weight, label_smoothing=0.3)
+        assert loss == pytest.approx((each * weight).sum() / 3.5, rel=1e-12)
+        grad = np.asarray(grad)
+        p = np.exp(-every)
+        p[range(3), targets] -= 0.7
+        np.testing.assert_allclose(grad, (p - 0.3 / classes) * weight[:, None] / 3.5, atol=1e-15)
+    single, g = losses.softmax_cross_entropy(
+        logits.astype(np.float32), targets, label_smoothing=0.3, reduction="none"
+    )
+    np.testing.assert_allclose(single, each, rtol=1e-5)
+    np.testing.assert_allclose(g, p - 0.3 / classes, atol=1e-6)
+    with raises(ValueError, "label_smoothing: expected a number at least 0 and below 1, got 1"):
+        losses.softmax_cross_entropy(logits, targets, label_smoothing=1)
+
+
+def test_smoothed_labels_equal_torch(torch, rng):
+    logits, targets = rng.standard_normal((9, 30)) * 4, rng.integers(0, 30, 9)
+    loss, grad = losses.softmax_cross_entropy(logits, targets, label_smoothing=0.1)
+    t = torch.from_numpy(logits).requires_grad_()
+    expected = torch.nn.functional.cross_entropy(t, torch.from_numpy(targets), label_smoothing=0.1)
+    expected.backward()
+    assert abs(loss - expected.item()) < 1e-12
+    np.testing.assert_allclose(grad, t.grad.numpy(), rtol=0, atol=1e-14)
+
+
 def test_cross_entropy_of_extreme_logits():
     big = np.finfo(np.float32).max
     logits = np.array(
@@ -238,6 +271,24 @@ def test_linear_cross_entropy_gradients(bias, reduction, weighted, rng):
     assert_gradients(total, {**layer.params, "x": x}, {**half, "x": dx})
     with raises(RuntimeError, "backward: expected one call"):
         backward()
+
+
+@pytest.mark.usefixtures("chunks")
+def test_linear_cross_entropy_smooths_labels_in_every_chunk(rng):
+    layer = Linear(3, 4, dtype="float64", random_state=0)
+    x, targets = rng.standard_normal((7, 3)), rng.integers(0, 4, 7)
+    loss, backward = losses.linear_cross_entropy(layer, x, targets, label_smoothing=0.2)
+    dx = backward()
+
+    def total():
+        return losses.linear_cross_entropy(layer, x, targets, label_smoothing=0.2, gradient=False)[
+            0
+        ]
+
+    assert loss == pytest.approx(total(), rel=1e-14)
+    plain = losses.linear_cross_entropy(layer, x, targets, gradient=False)[0]
+    assert abs(loss - plain) > 1e-3
+    assert_gradients(total, {**layer.params, "x": x}, {**layer.grads, "x": dx})
 
 
 @pytest.mark.usefixtures("chunks")

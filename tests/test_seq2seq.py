@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
+import math
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import Seq2Seq
+import fastrnn
+from fastrnn import FormatError, Seq2Seq, metrics, tensorfile
+from fastrnn.parameterized import NotFittedError
 from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.training.plan import TrainingState
 
 WORDS = ["abc", "cab", "bca", "ba", "ac", "cb", "a", "b", "c", "aab", ""] * 4
 SMALL: dict[str, Any] = {
@@ -25,6 +33,19 @@ SMALL: dict[str, Any] = {
 
 def reverse(texts: list[str]) -> list[str]:
     return [text[::-1] for text in texts]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def bits(model: Seq2Seq) -> dict[str, bytes]:
+    return {
+        f"{key}.{name}": param.tobytes()
+        for key, layer in model.layers_.items()
+        for name, param in layer.params.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +74,321 @@ def test_every_kind_learns(options: dict[str, Any]) -> None:
     model.fit(WORDS, reverse(WORDS))
     assert model.score(WORDS, reverse(WORDS)) > 0.95
     assert model.loss_curve_[-1] < 0.5 * model.loss_curve_[0]
+
+
+def test_words_and_lists_of_tokens() -> None:
+    sources = ["two and three", "one and one", "one and two"] * 8
+    targets = ["five .", "two .", "three ."] * 8
+    options = {**SMALL, "level": "word", "attention": "dot"}
+    by_word = Seq2Seq(**options).fit(sources, targets)
+    assert by_word.predict(["one and two"]) == ["three ."]
+    assert by_word.score(sources, targets) == pytest.approx(
+        metrics.bleu(by_word.predict(sources), targets)
+    )
+    split = Seq2Seq(**options).fit([s.split() for s in sources], [t.split() for t in targets])
+    assert split.predict([["one", "and", "two"]]) == [["three", "."]]
+    assert bits(split) == bits(by_word)
+    mixed = Seq2Seq(**options).fit(sources, [t.split() for t in targets])
+    assert mixed.predict(["one and two"]) == [["three", "."]]
+    assert mixed.score(["one and two"], [["three", "."]]) == by_word.score(
+        ["one and two"], ["three ."]
+    )
+
+
+def test_the_loss_reported_is_minus_the_log_probability() -> None:
+    model = Seq2Seq(**{**SMALL, "max_iter": 1, "learning_rate_init": 1e-12}, batch_size=7)
+    model.fit(WORDS, reverse(WORDS), eval_set=(WORDS[:9], reverse(WORDS[:9])))
+    for name, words in (("loss", WORDS), ("validation_loss", WORDS[:9])):
+        tokens = sum(map(len, words)) + len(words)
+        expected = -model.log_prob(words, reverse(words)).sum() / tokens
+        assert model.history_[name][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_all_probabilities_add_up_to_one() -> None:
+    model = Seq2Seq(hidden_size=6, random_state=0).initialize(["a", "b"], ["x", "y"])
+    outputs = ["".join(o) for n in range(6) for o in itertools.product("xy?", repeat=n)]
+    total = np.exp(model.log_prob(["ab"] * len(outputs), outputs)).sum()
+    ended = [o for o in outputs if len(o) < 5]
+    some = np.exp(model.log_prob(["ab"] * len(ended), ended)).sum()
+    assert some < total < 1
+    # What is missing has not ended after 5 of 4 kinds of tokens.
+    assert 1 - total < 1.3 * (1 - some) ** (6 / 5)
+
+
+def test_the_same_random_state_gives_the_same_bits() -> None:
+    options = {**SMALL, "max_iter": 3, "dropout": 0.2, "teacher_forcing": 0.6}
+    one, two = (Seq2Seq(**options).fit(WORDS, reverse(WORDS)) for _ in range(2))
+    other = Seq2Seq(**{**options, "random_state": 1}).fit(WORDS, reverse(WORDS))
+    assert bits(one) == bits(two)
+    assert bits(one) != bits(other)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
+    found = []
+    for n in (1, 2):
+        model = Seq2Seq(**{**SMALL, "max_iter": 2, "hidden_size": 64}, n_threads=n)
+        found.append(bits(model.fit(WORDS * 4, reverse(WORDS * 4))))
+    if fastrnn.get_gemm() == "packed":
+        assert found[0] == found[1]
+
+
+def test_teacher_forcing_is_asked_for_epoch_and_history() -> None:
+    seen = []
+
+    def schedule(epoch: int, history: dict[str, list[float]]) -> float:
+        seen.append((epoch, len(history["loss"])))
+        return 1.0 - 0.2 * epoch
+
+    Seq2Seq(**{**SMALL, "max_iter": 3}, teacher_forcing=schedule).fit(WORDS, reverse(WORDS))
+    assert seen == [(0, 0), (1, 1), (2, 2)]
+    bad = Seq2Seq(**SMALL, teacher_forcing=lambda epoch, history: 2)
+    with pytest.raises(ValueError, match=r"teacher_forcing\(epoch, history\): expected a number"):
+        bad.fit(WORDS, reverse(WORDS))
+
+
+def test_early_stopping_holds_out_whole_sources_and_keeps_the_best() -> None:
+    sources = [a + b for a in "abcdef" for b in "abcdef"] * 3
+    targets = reverse(sources)
+    model = Seq2Seq(**SMALL, early_stopping=True, n_iter_no_change=3, validation_fraction=0.25)
+    model.fit(sources, targets)
+    losses = model.history_["validation_loss"]
+    assert model.best_loss_ == min(losses)
+    best = int(np.argmin(losses)) + 1
+    kept = Seq2Seq(**{**SMALL, "max_iter": best}, early_stopping=True, validation_fraction=0.25)
+    assert bits(kept.fit(sources, targets)) == bits(model)
+    from fastrnn.seq2seq.data import hold_out
+
+    first, second, held, theirs = hold_out(sources, targets, 0.25)
+    assert len(set(held)) == 9
+    assert len(held) == 27
+    assert not set(first) & set(held)
+    assert [s[::-1] for s in first + held] == second + theirs
+    with pytest.raises(ValueError, match="early_stopping: expected at least two distinct sources"):
+        Seq2Seq(early_stopping=True).fit(["a", "a"], ["b", "c"])
+
+
+def test_warm_start_goes_on(model: Seq2Seq) -> None:
+    one = copy.deepcopy(model).set_params(warm_start=True, max_iter=2)
+    layers, before = one.layers_, bits(one)
+    one.fit(["abz"], ["zba"])
+    assert one.layers_ is layers
+    assert bits(one) != before
+    assert "z" not in one.source_vocabulary_
+    assert one.n_iter_ == model.n_iter_ + 2
+    fresh = Seq2Seq(**SMALL, warm_start=True).initialize(list("abc"), list("abc"))
+    begun = fresh.layers_
+    assert fresh.fit(WORDS, reverse(WORDS)).layers_ is begun
+
+
+def test_callbacks_see_a_model_that_works() -> None:
+    written = []
+
+    def callback(state: TrainingState) -> bool:
+        written.append(state.model.predict(["ab"])[0])
+        return len(written) == 2
+
+    model = Seq2Seq(**SMALL, callbacks=callback).fit(WORDS, reverse(WORDS))
+    assert model.n_iter_ == 2
+    assert written[1] == model.predict(["ab"])[0]
+
+
+@pytest.mark.parametrize("seed", [0, None])
+def test_resumed_in_mid_epoch_gives_the_same_bits(tmp_path: Path, seed: int | None) -> None:
+    path = tmp_path / "run"
+
+    class Stop:
+        left = 11
+
+        def after_step(self, state: TrainingState) -> None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    options = {
+        **SMALL, "max_iter": 4, "batch_size": 9, "dropout": 0.3, "recurrent_dropout": 0.3,
+        "teacher_forcing": 0.5, "input_feeding": True, "early_stopping": True,
+        "random_state": seed,
+    }  # fmt: skip
+    words = (WORDS, reverse(WORDS))
+    with pytest.warns(UserWarning, match="interrupted"):
+        Seq2Seq(**options, checkpoint=path, callbacks=Stop()).fit(*words)
+    cut = path.read_bytes()
+    resumed = Seq2Seq(**options, checkpoint=path).fit(*words, resume=True)
+    assert resumed.n_iter_ == 4
+    if seed is not None:
+        assert bits(resumed) == bits(Seq2Seq(**options).fit(*words))
+    path.write_bytes(cut)
+    again = Seq2Seq(**options, checkpoint=path).fit(*words, resume=True)
+    assert bits(again) == bits(resumed)
+    with pytest.raises(ValueError, match="expected one of pairs="):
+        Seq2Seq(**options, checkpoint=path).fit(WORDS, WORDS, resume=True)
+    with pytest.raises(ValueError, match="expected one of hidden_size='25', got '24'"):
+        Seq2Seq(**{**options, "hidden_size": 25}, checkpoint=path).fit(*words, resume=True)
+    with pytest.raises(ValueError, match="resume: expected a checkpoint to resume from"):
+        Seq2Seq().fit(*words, resume=True)
+
+
+def test_training_that_diverges_at_once_leaves_no_model() -> None:
+    model = Seq2Seq(**{**SMALL, "learning_rate_init": 3e38}, solver="sgd", max_grad_norm=None,
+        batch_size=5)  # fmt: skip
+    with pytest.raises(FloatingPointError, match="in epoch 1"), np.errstate(all="ignore"):
+        model.fit(WORDS, reverse(WORDS))
+    assert not hasattr(model, "layers_")
+    with pytest.raises(NotFittedError):
+        model.predict(["a"])
+
+
+# The search
+
+
+def always(epoch: int, history: dict[str, list[float]]) -> float:
+    return 1.0
+
+
+def half_trained(**options: Any) -> Seq2Seq:
+    """A model that is not sure of anything."""
+    return Seq2Seq(**{**SMALL, "max_iter": 4, **options}).fit(WORDS, reverse(WORDS))
+
+
+SEARCHED = ["abc", "", "cabcab", "b", "xyz", "aaaaaaaaaa", "cc"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"attention": None, "cell": "gru"},
+        {"attention": "dot", "input_feeding": True, "num_layers": 2},
+    ],
+    ids=str,
+)
+def test_beams_are_never_below_greedy_and_score_what_the_model_says(options: Any) -> None:
+    model = half_trained(**options)
+    greedy, lowest = model.predict(SEARCHED, return_scores=True)
+    best, highest = model.predict(SEARCHED, 5, return_scores=True)
+    assert (highest >= lowest).all()
+    assert (highest > lowest + 1e-3).any(), "beams have found nothing that greedy has not"
+    several, scores = model.predict(SEARCHED, 5, n_best=5, return_scores=True)
+    for i, source in enumerate(SEARCHED):
+        assert several[i][0] == best[i]
+        assert len(set(several[i])) == len(several[i]) == 5
+        assert scores[i].tolist() == sorted(scores[i], reverse=True)
+        own = model.log_prob([source] * 5, several[i])
+        np.testing.assert_allclose(scores[i], own, rtol=1e-5)
+    np.testing.assert_allclose(lowest, model.log_prob(SEARCHED, greedy), rtol=1e-5)
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_an_answer_has_the_same_bits_in_any_batch(beam_size: int) -> None:
+    if fastrnn.get_gemm() != "packed":
+        pytest.skip("the promise is the packed engine's")
+    model = half_trained(hidden_size=40)
+    together, scores = model.predict(SEARCHED, beam_size, return_scores=True)
+    probabilities = model.log_prob(SEARCHED, together)
+    for i, source in enumerate(SEARCHED):
+        alone, score = model.predict([source], beam_size, return_scores=True)
+        assert alone == [together[i]]
+        assert score[0] == scores[i]
+        assert model.log_prob([source], alone)[0] == probabilities[i] == scores[i]
+
+
+def test_a_large_beam_finds_the_likeliest_of_all_outputs() -> None:
+    model = half_trained()
+    every = ["".join(o) for n in range(5) for o in itertools.product("abc", repeat=n)]
+    for source in ("ab", "cab"):
+        scores = model.log_prob([source] * len(every), every)
+        (found,) = model.predict([source], 200, max_length=4, n_best=10)
+        assert found == [every[i] for i in np.argsort(-scores)[:10]]
+        (long,) = model.predict([source], 200, max_length=4, length_penalty=3.0)
+        lengths = np.array([len(one) + 1 for one in every])
+        assert long == every[int(np.argmax(scores / ((5 + lengths) / 6) ** 3.0))]
+
+
+def test_lengths_of_outputs() -> None:
+    model = half_trained()
+    assert model.predict(["abc", "b"], max_length=0) == ["", ""]
+    assert max(map(len, model.predict(["abc"], 3, max_length=2, n_best=3)[0])) <= 2
+    # A model that never ends goes as far as the longest target, or in proportion to its source.
+    model.layers_["output"].params["bias"][Vocabulary.BOUNDARY] = -1e4
+    assert [len(one) for one in model.predict(["", "ab", "abc", "abcabca"])] == [3, 3, 3, 7]
+    begun = Seq2Seq(hidden_size=4, random_state=0).initialize(["a", "b"], ["a", "b"])
+    begun.layers_["output"].params["bias"][Vocabulary.BOUNDARY] = -1e4
+    assert [len(one) for one in begun.predict(["", "aba"])] == [10, 16]
+
+
+def test_the_unknown_is_read_and_never_written() -> None:
+    model = half_trained(min_count=9, max_iter=3)
+    assert model.source_vocabulary_.tokens == ("a", "b", "c")
+    assert model.predict(["a?b", "\N{SNOWMAN}"]) == model.predict(["a!b", "Q"])
+    model.layers_["output"].params["bias"][Vocabulary.UNKNOWN] = 1e3
+    found = model.predict(["abc"] * 3, 3, n_best=3)
+    assert all(set(one) <= set("abc") for several in found for one in several)
+
+
+def test_sources_longer_than_any_in_training(model: Seq2Seq) -> None:
+    (found,) = model.predict(["abc" * 400])
+    assert 0 < len(found) <= 1200
+    assert np.isfinite(model.log_prob(["abc" * 400], [found])).all()
+
+
+def test_of_no_sources_nothing_is_written(model: Seq2Seq) -> None:
+    assert model.predict([]) == []
+    assert model.predict([], 3, n_best=2, return_scores=True) == ([], [])
+    assert model.predict([], return_scores=True)[1].shape == (0,)
+    assert model.log_prob([], []).shape == (0,)
+    assert model.attention_weights([], []) == []
+
+
+def test_several_right_answers(model: Seq2Seq) -> None:
+    assert model.predict(["cb", "abc"]) == ["bc", "cba"]
+    assert model.score(["cb", "abc"], [["xx", "bc"], ["cba"]]) == 1.0
+    assert model.score(["cb", "abc"], ["bb", "cba"]) == 0.75
+    tokens = Seq2Seq(**SMALL, level="word").fit([["a", "b"]] * 9, [["b", "a", "c", "d"]] * 9)
+    assert tokens.score([["a", "b"]], [["b", "a", "c", "d"]]) == pytest.approx(1.0)
+    assert tokens.score([["a", "b"]], [[["x"], ["b", "a", "c", "d"]]]) == pytest.approx(1.0)
+
+
+# Attention
+
+
+def test_attention_is_over_the_tokens_of_the_source(model: Seq2Seq) -> None:
+    sources = ["abc", "", "cabca", "b"]
+    outputs = model.predict(sources)
+    weights = model.attention_
+    assert [w.shape for w in weights] == [
+        (len(o), len(s)) for o, s in zip(outputs, sources, strict=True)
+    ]
+    for one in weights:
+        if one.size:
+            np.testing.assert_allclose(one.sum(axis=1), 1, rtol=1e-5)
+    forced = model.attention_weights(sources, outputs)
+    for one, other in zip(weights, forced, strict=True):
+        assert np.array_equal(one, other)
+    with pytest.raises(AttributeError, match="attention_: expected a call of predict before"):
+        _ = Seq2Seq(hidden_size=3).initialize(["a", "b"], ["a", "b"]).attention_
+    plain = half_trained(attention=None)
+    with pytest.raises(ValueError, match="attention: expected a model with 'additive' or 'dot'"):
+        plain.attention_weights(["a"], ["a"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["additive", "dot"])
+def test_attention_learns_to_reverse(attention: str) -> None:
+    """Of sequences of 10 to 20 letters the largest weight lies on T - 1 - t."""
+    draw = np.random.default_rng(0)
+    texts = [
+        "".join(draw.choice(list("abcdefghij"), n)) for n in draw.integers(10, 21, 3100).tolist()
+    ]
+    model = Seq2Seq(
+        "char", attention, hidden_size=64, learning_rate_init=0.005, batch_size=50, max_iter=16,
+        random_state=0,
+    )  # fmt: skip
+    model.fit(texts[:3000], reverse(texts[:3000]))
+    held_out = texts[3000:]
+    assert model.score(held_out, reverse(held_out)) > 0.97
+    weights = model.attention_weights(held_out, reverse(held_out))
+    right = [w.argmax(axis=1) == np.arange(len(w))[::-1] for w in weights]
+    assert np.concatenate(right).mean() >= 0.95
 
 
 # Known weights
@@ -85,3 +421,234 @@ def test_the_pronunciations_of_g2p_en(data_file: Callable[[str], Path]) -> None:
     assert len(words) == 500
     found = model.predict(words, max_length=20)
     assert [" ".join(one) for one in found] == list(expected)
+
+
+def test_initialize_makes_layers_for_known_tokens() -> None:
+    model = Seq2Seq(hidden_size=4, random_state=0).initialize(
+        ["a", "b"], Vocabulary("token", ["X1", "Y"])
+    )
+    assert model.source_vocabulary_.tokens == ("a", "b")
+    assert model.layers_["source_embedding"].params["weight"].shape == (4, 64)
+    assert model.layers_["output"].params["weight"].shape == (4, 4)
+    assert set(model.predict(["ab"])[0]) <= {"X1", "Y"}
+    assert model.n_iter_ == 0
+    shared = Seq2Seq(hidden_size=4, share_vocabulary=True)
+    with pytest.raises(ValueError, match="target_tokens: expected those of source_tokens"):
+        shared.initialize(["a", "b"], ["b", "a"])
+    with pytest.raises(ValueError, match="tokens: expected single chars, got 'X1'"):
+        model.initialize(["a", "b"], ["X1"])
+    with pytest.raises(TypeError, match="source_tokens: expected a Vocabulary or an iterable"):
+        model.initialize(3, ["a"])
+
+
+# What is refused
+
+
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"level": "byte"}, ValueError, "level: expected one of 'char', 'word', got 'byte'"),
+    ({"attention": "self"}, ValueError, "attention: expected one of 'additive', 'dot', None"),
+    ({"cell": "transformer"}, ValueError, "cell: expected one of 'lstm', 'gru', 'rnn'"),
+    ({"hidden_size": 0}, ValueError, "hidden_size: expected an integer of at least 1"),
+    ({"num_layers": 1.5}, TypeError, "num_layers: expected an integer"),
+    ({"bidirectional": 2}, TypeError, "bidirectional: expected True or False"),
+    ({"input_feeding": "no"}, TypeError, "input_feeding: expected True or False"),
+    ({"bridge": "rope"}, ValueError, "bridge: expected one of 'auto', 'copy'"),
+    ({"bridge": "copy"}, ValueError, "bridge: expected 'linear' or 'zeros' with two directions"),
+    (
+        {"bridge": "zeros", "attention": None},
+        ValueError,
+        "bridge: expected 'copy' or 'linear' without attention",
+    ),
+    ({"teacher_forcing": 1.1}, ValueError, "teacher_forcing: expected a number"),
+    ({"teacher_forcing": "often"}, TypeError, "teacher_forcing: expected a number at least 0"),
+    ({"label_smoothing": 1}, ValueError, "label_smoothing: expected a number at least 0 and below"),
+    ({"dropout": 1.0}, ValueError, "dropout: expected a number at least 0 and below 1"),
+    ({"recurrent_dropout": -1}, ValueError, "recurrent_dropout: expected a number"),
+    ({"reset_after": "no"}, TypeError, "reset_after: expected True or False"),
+    ({"nonlinearity": "gelu"}, ValueError, "nonlinearity: expected one of 'tanh'"),
+    ({"solver": "lbfgs"}, ValueError, "solver: expected one of"),
+    ({"batch_size": 0}, ValueError, "batch_size: expected an integer of at least 1"),
+    ({"batch_size": "all"}, ValueError, "batch_size: expected an integer or 'auto', got 'all'"),
+    ({"validation_fraction": 1}, ValueError, "validation_fraction: expected a number above 0"),
+    ({"min_count": 0}, ValueError, "min_count: expected an integer of at least 1"),
+    ({"max_vocabulary": 0}, ValueError, "max_vocabulary: expected an integer of at least 1"),
+    ({"warm_start": 1}, TypeError, "warm_start: expected True or False"),
+    ({"random_state": "x"}, TypeError, "random_state: expected an int"),
+    ({"dtype": "int8"}, ValueError, "dtype: expected 'float32' or 'float64'"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD, ids=range(len(BAD)))
+def test_bad_parameters_are_named_by_fit_before_any_work(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    model = Seq2Seq(**options)
+    before = dict(model.__dict__)
+    with pytest.raises(error, match=message):
+        model.fit(WORDS, WORDS)
+    assert model.__dict__ == before
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "eval_set", "error", "message"),
+    [
+        ([], [], None, ValueError, "sources: expected at least one text, got none"),
+        (["a", "b"], ["a"], None, ValueError, "targets: expected 2 texts, one for each of sources"),
+        (["a"], [], None, ValueError, "targets: expected 1 texts, one for each of sources, got 0"),
+        ("abc", ["a"], None, TypeError, "sources: expected a list of texts"),
+        (["a"], "abc", None, TypeError, "targets: expected a list of texts"),
+        ([3], ["a"], None, TypeError, r"sources\[0\]: expected str or an iterable of tokens"),
+        (["a", 3], ["a", "b"], None, TypeError, r"sources\[1\]: expected str, as those before"),
+        ([["a"], "b"], ["a", "b"], None, TypeError, r"sources\[1\]: expected an iterable of tok"),
+        (["a"], [["b", 3]], None, TypeError, r"targets\[0\]\[1\]: expected a token"),
+        (None, ["a"], None, TypeError, "sources: expected a list of texts"),
+        (["a"], ["b"], ["c"], TypeError, r"eval_set: expected \(sources, targets\)"),
+        (["a"], ["b"], ([], []), ValueError, r"eval_set\[0\]: expected at least one text"),
+        (["a"], ["b"], (["c"], ["d", "e"]), ValueError, r"eval_set\[1\]: expected 1 texts"),
+        (["a"], [["b"]], (["c"], ["d"]), TypeError, r"eval_set\[1\]\[0\]: expected an iterable"),
+    ],
+)
+def test_bad_pairs_are_named(
+    sources: Any, targets: Any, eval_set: Any, error: type[Exception], message: str
+) -> None:
+    model = Seq2Seq(**SMALL)
+    with pytest.raises(error, match=message):
+        model.fit(sources, targets, eval_set)
+    assert not hasattr(model, "layers_")
+
+
+def test_a_shared_vocabulary_needs_texts_alike() -> None:
+    shared = Seq2Seq(**SMALL, share_vocabulary=True)
+    with pytest.raises(TypeError, match="targets: expected texts like the sources"):
+        shared.fit(["a"], [["b"]])
+    shared.fit(["ab"] * 3, ["xy"] * 3)
+    assert shared.source_vocabulary_.tokens == shared.target_vocabulary_.tokens
+    assert set(shared.source_vocabulary_.tokens) == set("abxy")
+
+
+PREDICT: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"sources": "abc"}, TypeError, "sources: expected a list of texts"),
+    ({"sources": [3]}, TypeError, r"sources\[0\]: expected str or an iterable of tokens"),
+    ({"beam_size": 0}, ValueError, "beam_size: expected an integer of at least 1, got 0"),
+    ({"beam_size": 2.5}, TypeError, "beam_size: expected an integer"),
+    ({"max_length": -1}, ValueError, "max_length: expected an integer of at least 0"),
+    ({"length_penalty": -1}, ValueError, "length_penalty: expected a number at least 0"),
+    ({"n_best": 0}, ValueError, "n_best: expected an integer of at least 1"),
+    ({"n_best": 4, "beam_size": 3}, ValueError, "n_best: expected at most beam_size, which is 3"),
+    ({"return_scores": "yes"}, TypeError, "return_scores: expected True or False"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), PREDICT, ids=range(len(PREDICT)))
+def test_bad_arguments_of_predict_are_named(
+    model: Seq2Seq, options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        model.predict(**{"sources": ["a"], **options})
+
+
+def test_bad_arguments_of_the_rest_are_named(model: Seq2Seq) -> None:
+    with pytest.raises(ValueError, match="targets: expected 2 texts, one for each of sources"):
+        model.log_prob(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="targets: expected 1 texts"):
+        model.score(["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="sources: expected at least one text"):
+        model.score([], [])
+    with pytest.raises(ValueError, match=r"targets\[0\]: expected at least one text"):
+        model.score(["a"], [[]])
+
+
+@pytest.mark.parametrize("call", ["predict", "score", "log_prob", "attention_weights", "save"])
+def test_what_is_not_fitted_says_so(call: str, tmp_path: Path) -> None:
+    arguments: Any = {"predict": [["a"]], "save": [tmp_path / "x"]}.get(call, [["a"], ["a"]])
+    with pytest.raises(NotFittedError, match="this Seq2Seq is not fitted yet"):
+        getattr(Seq2Seq(), call)(*arguments)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"attention": None, "bidirectional": False, "cell": "gru", "dtype": np.float64},
+        {"attention": "dot", "input_feeding": True, "num_layers": 2, "level": "word"},
+        {"bridge": "zeros", "share_vocabulary": True, "teacher_forcing": always},
+    ],
+    ids=str,
+)
+def test_a_saved_model_is_the_same_model(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = half_trained(**options)
+    model.save(path)
+    for found in (fastrnn.load(path), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert bits(found) == bits(model)
+        assert found.source_vocabulary_.tokens == model.source_vocabulary_.tokens
+        assert found.history_ == model.history_
+        assert found.predict(SEARCHED, 3) == model.predict(SEARCHED, 3)
+        assert np.array_equal(found.log_prob(WORDS, WORDS), model.log_prob(WORDS, WORDS))
+    assert fastrnn.load(path).teacher_forcing == 1.0
+    again = fastrnn.load(path).set_params(warm_start=True).fit(WORDS, reverse(WORDS))
+    assert again.n_iter_ == 8
+
+
+def changed(path: Path, way: list[str], value: Any) -> None:
+    tensors, metadata = tensorfile.read(path)
+    described = json.loads(metadata["model"])
+    inner = described
+    for key in way[:-1]:
+        inner = inner[key]
+    if value is None:
+        del inner[way[-1]]
+    else:
+        inner[way[-1]] = value
+    tensorfile.write(path, tensors, {**metadata, "model": json.dumps(described)})
+
+
+CHANGES: list[tuple[list[str], Any, str]] = [
+    (["config"], None, "config: expected dict, got None"),
+    (["config", "cell"], "transformer", "cell: expected one of"),
+    (["config", "surprise"], 1, "config: expected the names"),
+    (["levels"], ["char"], "levels: expected two"),
+    (["levels"], ["char", "byte"], "level: expected one of"),
+    (["vocabularies"], ["abc"], "vocabularies: expected two"),
+    (["vocabularies"], [["a", "a"], ["b"]], "tokens: expected each once"),
+    (["vocabularies"], ["ab", "ab"], "vocabularies: expected lists of tokens"),
+    (["vocabularies"], [["a"], ["a", "b", "c"]], "num_embeddings: expected 3, got 5"),
+    (["layers", "encoder"], None, "expected an array of one of"),
+    (["layers", "output"], None, "output.*: expected an array of one of"),
+    (["layers", "more"], {"type": "Linear", "config": {}}, "expected a value named"),
+    (["layers", "decoder", "type"], "GRU", "weight_ih_l0: expected shape"),
+    (["layers", "encoder", "type"], "Sequential", "layers.encoder: expected LSTM or GRU or RNN"),
+    (["layers", "encoder", "config", "hidden_size"], 10**9, "weight_ih_l0: expected shape"),
+    (["layers", "attention", "config", "kind"], "dot", "bias: expected no such array"),
+    (["bridge"], "copy", "bridge: expected one of linear, got 'copy'"),
+    (["longest"], [3], "longest: expected two numbers"),
+    (["longest"], [3, -1], "longest: expected two numbers"),
+    (["history"], {"loss": 3}, "history: expected lists of numbers"),
+    (["best_loss"], "low", "best_loss: expected float"),
+]
+
+
+@pytest.mark.parametrize(("way", "value", "message"), CHANGES, ids=range(len(CHANGES)))
+def test_a_file_that_does_not_fit_itself_is_a_format_error(
+    model: Seq2Seq, tmp_path: Path, way: list[str], value: Any, message: str
+) -> None:
+    path = tmp_path / "m"
+    model.save(path)
+    changed(path, way, value)
+    with pytest.raises(FormatError, match=message):
+        fastrnn.load(path)
+
+
+# scikit-learn's ways
+
+
+def test_parameters_are_stored_as_given_and_come_back() -> None:
+    model = Seq2Seq("word", "dot", hidden_size=7)
+    assert model.get_params()["attention"] == "dot"
+    assert repr(model) == "Seq2Seq(level='word', attention='dot', hidden_size=7)"
+    base = pytest.importorskip("sklearn.base")
+    assert base.clone(model).get_params() == model.get_params()
+    assert math.isfinite(Seq2Seq().learning_rate_init)

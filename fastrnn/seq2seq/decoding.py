@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Hypotheses = list[tuple[NDArray[np.int64], float]]
 """Outputs of one source, the best first: the tokens without the end, and the log-probability."""
 
+BLOCK = 16  # columns
 KEPT = 0.7  # below this share of sources that are not finished the others are dropped
 
 
@@ -71,7 +72,7 @@ def greedy(decoder: Decoder, limits: Array, end: int, first: int) -> list[Hypoth
         Of one output each.
     """
     n = len(limits)
-    written = np.full((n, int(limits.max(initial=0)) + 1), end)
+    written: list[Array] = []  # by step, (n,)
     scores, lengths = np.zeros(n), limits.copy()
     here = np.arange(n)  # the sources that the decoder still has
     alive = np.ones(n, bool)  # of them, those that are not finished
@@ -86,12 +87,14 @@ def greedy(decoder: Decoder, limits: Array, end: int, first: int) -> list[Hypoth
         tokens[t >= limits[here]] = end
         gained = log_prob(logits, tokens)
         scores[here[alive]] += gained[alive]
-        written[here, t] = np.where(alive, tokens, end)
+        written.append(np.full(n, end))
+        written[t][here[alive]] = tokens[alive]
         ended = alive & (tokens == end)
         lengths[here[ended]] = t
         alive &= ~ended
         t += 1
-    return [[(written[i, : lengths[i]].copy(), float(scores[i]))] for i in range(n)]
+    whole = np.stack(written, axis=1) if written else np.zeros((n, 0), np.int64)
+    return [[(whole[i, : lengths[i]].copy(), float(scores[i]))] for i in range(n)]
 
 
 def beam_search(
@@ -120,8 +123,8 @@ def beam_search(
     n = len(limits)
     found: list[Hypotheses] = [[]] * n
     here = np.arange(n)
-    beams = _Beams(n, size, int(limits.max(initial=0)) + 1, end)
-    for t in range(int(limits.max(initial=0)) + 1 if n else 0):
+    beams = _Beams(n, size, end)
+    for t in range(int(limits.max()) + 1 if n else 0):
         logits = decoder.step(beams.tokens)
         parents = beams.advance(logits, t, t >= limits[here], first, exponent)
         open_ = beams.are_open(penalty(limits[here] + 1, exponent))
@@ -145,20 +148,18 @@ class _Beams:
     ----------
     n, size : int
         Sources; beginnings of each.
-    steps : int
-        Tokens of an output at most, its end among them.
     end : int
     """
 
-    def __init__(self, n: int, size: int, steps: int, end: int) -> None:
+    def __init__(self, n: int, size: int, end: int) -> None:
         self.size, self.end = size, end
         self.scores = np.zeros((n, 1))  # log-probabilities; -inf: no beginning
         self.tokens = np.full((n, 1), end)  # the last of each beginning
-        self.written = np.full((n, 1, steps), end)
+        self.written = np.zeros((n, 1, 0), np.int64)
         # Of what is finished: rank is log-probability / penalty, in falling order.
         self.rank = np.full((n, size), -np.inf)
         self.final = np.full((n, size), -np.inf)
-        self.output = np.full((n, size, steps), end)
+        self.output = np.zeros((n, size, 0), np.int64)
         self.length = np.zeros((n, size), np.int64)
 
     def advance(self, logits: Array, t: int, last: Array, first: int, exponent: float) -> Array:
@@ -177,7 +178,7 @@ class _Beams:
         tokens = np.take_along_axis(tokens.reshape(n, -1), best, axis=1)
         parents = best // width
         written = np.take_along_axis(self.written, parents[:, :, None], axis=1)
-        written[:, :, t] = tokens
+        written = np.concatenate([written, tokens[:, :, None]], axis=2)
         ended = tokens == self.end
         finished = ended & (np.arange(ended.shape[1]) < self.size)
         self._finish(np.where(finished, scores, -np.inf), written, t, exponent)
@@ -199,7 +200,8 @@ class _Beams:
             return np.take_along_axis(np.concatenate([old, new], axis=1), index, axis=1)
 
         self.final = merged(self.final, scores)
-        self.output = merged(self.output, written)
+        shorter = np.pad(self.output, ((0, 0), (0, 0), (0, 1)))
+        self.output = merged(shorter, written)
         self.length = merged(self.length, np.full(scores.shape, t))
 
     def are_open(self, largest_penalty: Array) -> Array:
@@ -225,8 +227,19 @@ class _Beams:
 
 def _largest(z: Array, count: int) -> Array:
     """The columns of each row's `count` largest elements, or of all, the largest first."""
-    if count >= z.shape[1]:
-        return np.argsort(-z, axis=1, kind="stable")
-    found = np.argpartition(z, -count, axis=1)[:, -count:]
-    order = np.argsort(-np.take_along_axis(z, found, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)
+    R, V = z.shape
+    columns = np.broadcast_to(np.arange(V), (R, V))
+    width = V // BLOCK
+    if count < width // 4:
+        # The largest elements are in blocks whose own largest is among the `count` largest: block b
+        # has the columns b, width + b, 2 width + b, ...
+        top = z[:, :width].copy()
+        for i in range(1, BLOCK):
+            np.maximum(top, z[:, i * width : (i + 1) * width], out=top)
+        blocks = np.argpartition(top, -count, axis=1)[:, -count:]
+        inner = (blocks[:, :, None] + np.arange(0, BLOCK * width, width)).reshape(R, -1)
+        columns = np.concatenate([inner, columns[:, BLOCK * width :]], axis=1)
+        columns.sort(axis=1)
+        z = np.take_along_axis(z, columns, axis=1)
+    order = np.argsort(-z, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(columns, order, axis=1)

@@ -117,7 +117,7 @@ class PairMethods(Parameterized):
         network = self._network()
         for part in _chunks([len(s) + len(t) for s, t in zip(items, written, strict=True)]):
             rows = network.log_prob([items[i] for i in part], [written[i] for i in part])
-            found[part] = [one.sum() for one in rows]
+            found[part] = [np.cumsum(one)[-1] for one in rows]  # in the order of the search
         return found
 
     def score(
@@ -153,8 +153,8 @@ class PairMethods(Parameterized):
         )
         split = self.target_vocabulary_.split
         pairs: list[Any] = [
-            (list(split(one)), [list(split(other)) for other in several])
-            for one, several in zip(outputs, known, strict=True)
+            (list(split(one)), [list(split(other, f"targets[{i}]")) for other in several])
+            for i, (one, several) in enumerate(zip(outputs, known, strict=True))
         ]
         if self.level == "word":
             return metrics.bleu([one for one, _ in pairs], [several for _, several in pairs])
