@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn.text.vocabulary import Vocabulary
 
 
 def run(root: Path, *arguments: str | Path) -> str:
@@ -32,14 +33,23 @@ def run(root: Path, *arguments: str | Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def character_model(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("m", root / "examples" / "character_model.py")
+def module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def character_model(root: Path) -> ModuleType:
+    return module(root / "examples" / "character_model.py")
+
+
+@pytest.fixture(scope="module")
+def word_model(root: Path) -> ModuleType:
+    return module(root / "examples" / "word_model.py")
 
 
 def test_the_trigram_is_its_formula(character_model: ModuleType) -> None:
@@ -110,6 +120,51 @@ def test_the_main_job_on_another_text(
     found = re.search(r"(-?\d\.\d+) bits below the trigram", printed)
     assert found is not None
     assert float(found[1]) >= 0.4
+
+
+def test_rates_are_those_of_the_recipes(word_model: ModuleType) -> None:
+    halved, slower = word_model.decayed(2.0, after=4), word_model.decayed(1.2, after=6)
+    assert [halved(epoch, {}) for epoch in range(7)] == [1, 1, 1, 1, 0.5, 0.25, 0.125]
+    assert [slower(epoch, {}) for epoch in (0, 5)] == [1, 1]
+    assert slower(7, {}) == pytest.approx(1 / 1.44)
+    losses = [5.0, 4.0, 4.0, 3.0, 3.5]
+    rates = [
+        word_model.fourth_when_stalled(epoch, {"validation_loss": losses[:epoch]})
+        for epoch in range(6)
+    ]
+    assert rates == [20, 20, 20, 5, 5, 1.25]
+
+
+def test_single_words_shares_are_counted(word_model: ModuleType) -> None:
+    known = Vocabulary("word", ["a", "<eos>"], boundary=False)
+    found = word_model.unigram_perplexity("a a b\na\n", "a c\n", known)
+    # of 6 words and one more of each of 3: a 4 times, <eos> 3 and <unk> 2
+    assert found == pytest.approx((4 / 9 * 3 / 9 * 2 / 9) ** (-1 / 3))
+
+
+@pytest.mark.parametrize("recipe", ["zaremba-small", "zaremba-medium", "pytorch"])
+def test_a_word_model_runs_as_a_whole(root: Path, tmp_path: Path, recipe: str) -> None:
+    path, script = tmp_path / "model", root / "examples" / "word_model.py"
+    printed = run(root, script, "--quick", "--recipe", recipe, "--minutes", "30", "--save", path)
+    perplexities = [float(found) for found in re.findall(r"validation +(\d+\.\d)", printed)]
+    assert len(perplexities) == 6
+    assert perplexities[-1] < perplexities[0]
+    found = re.search(r"one stream: (\d+\.\d); that of single words' shares: (\d+\.\d)", printed)
+    assert found is not None
+    if recipe != "zaremba-medium":  # half of so few units is too little in so short a time
+        assert float(found[1]) < 0.8 * float(found[2])
+    assert len(printed.partition("it writes:\n\n")[2].split()) > 20
+    model = fastrnn.load(path)
+    assert model.vocabulary_.boundary_number is None
+    assert "<eos>" in model.vocabulary_
+
+
+@pytest.mark.slow
+def test_the_small_recipe_learns_within_two_minutes(root: Path) -> None:
+    printed = run(root, root / "examples" / "word_model.py")
+    found = re.search(r"one stream: (\d+\.\d); that of single words' shares: (\d+\.\d)", printed)
+    assert found is not None
+    assert 3 * float(found[1]) < float(found[2])
 
 
 def test_names_are_classified(root: Path) -> None:
