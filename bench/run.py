@@ -50,6 +50,7 @@ RUNS = {
     "ragged": Run("ragged"),
     "language_model_step": Run("language_model_step"),
     "character_model": Run("character_model"),
+    "attention": Run("attention"),
     "inference_avx2": Run("inference", ["--cells", "lstm", *FEW_BATCHES], AVX2),
     "training_avx2": Run("training", ["--cells", "lstm", *FEW_STEPS], AVX2),
     "inference_float64": Run("inference", ["--dtype", "float64", *FEW_BATCHES]),

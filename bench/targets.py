@@ -270,6 +270,9 @@ TARGETS = [
             (1024, {1: 1.5, 2: 1.8}),
         ]
     ),
+    # Queries and their sources; all the tanh of an additive score.
+    Target("attention", "best", 4.0, {"cell": ["additive"]}),
+    Target("attention", "torch", 1.0, {"cell": ["dot"]}),
     # Forward and all gradients.
     Target("training", "torch", 1.0, {"cell": ["lstm"], **FLOAT32}),
     Target("training", "torch", {2: 1.3}, {"cell": ["lstm"], **FLOAT32}, mean=True),
