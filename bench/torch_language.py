@@ -1,8 +1,9 @@
 """A language model's training in PyTorch: from the same weights, over the same windows.
 
 `start_of` gives a `fastrnn.LanguageModel` with the weights that `fit` would begin with; `Twin`
-trains a copy of them as `fit` does with ``solver="sgd"``: the mean or summed cross entropy, the
-state carried from window to window, clipping by the norm over all gradients, and p -= rate g.
+trains a copy of them as `fit` does with ``solver="sgd"``: the mean cross entropy, or its sum over a
+window's steps, the state carried from window to window, clipping by the norm over all gradients,
+and p -= rate g.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from torch import nn
 
 from bench.adapters import pytorch
 from fastrnn import LanguageModel
+from fastrnn.language.fitted import one_stream
 from fastrnn.training.minibatches import Batch, Streams
 
-__all__ = ["Recorder", "Twin", "start_of", "windows"]
+__all__ = ["Recorder", "Twin", "start_of", "whole", "windows"]
 
 Tensor = torch.Tensor
 
@@ -67,6 +69,11 @@ def windows(model: LanguageModel, text: str) -> Streams:
     return model._streams("text", [text], model.vocabulary_)
 
 
+def whole(model: LanguageModel, text: str, steps: int = 512) -> Streams:
+    """A text as one stream, whose state is carried from its first token to its last."""
+    return Streams(one_stream([text], model.vocabulary_, "text"), 1, steps)
+
+
 class Twin:
     """PyTorch's layers with a fitted model's weights.
 
@@ -80,18 +87,19 @@ class Twin:
         if model.dropout or model.recurrent_dropout or model.alpha:
             raise ValueError("model: expected one without dropout and penalty")
         self.limit = model.max_grad_norm
+        self.summed = model.loss_reduction == "sum"
         layers = model.layers_
         self.rnn = pytorch.network(layers["rnn"])
         self.embedding = nn.Embedding(*layers["embedding"].params["weight"].shape)
         self.embedding.weight = nn.Parameter(_tensor(layers["embedding"].params["weight"]))
-        self.output = nn.Linear(*reversed(layers["output"].params["weight"].shape))
-        self.output.weight = nn.Parameter(_tensor(layers["output"].params["weight"]))
-        self.output.bias = nn.Parameter(_tensor(layers["output"].params["bias"]))
-        self.parameters = [
-            parameter
-            for module in (self.embedding, self.rnn, self.output)
-            for parameter in module.parameters()
-        ]
+        output = layers["output"]
+        self.output = nn.Linear(output.in_features, output.out_features)
+        self.output.bias = nn.Parameter(_tensor(output.params["bias"]))
+        self.output.weight = self.embedding.weight
+        if not model.tie_weights:
+            self.output.weight = nn.Parameter(_tensor(output.params["weight"]))
+        modules = nn.ModuleList([self.embedding, self.rnn, self.output])
+        self.parameters = list(modules.parameters())  # each once
         self.optimizer = torch.optim.SGD(self.parameters, 0.0)
         self.state: Any = None
 
@@ -99,7 +107,7 @@ class Twin:
         """Train on a window; its loss in nats per token."""
         self.optimizer.zero_grad()
         loss = self._loss(batch)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss * batch.inputs.shape[1] if self.summed else loss)
         self._clip()
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
@@ -129,9 +137,10 @@ class Twin:
 
     def _clip(self) -> None:
         if self.limit is not None:
-            # Not clip_grad_norm_, which adds 1e-6 to the norm.
+            # Not clip_grad_norm_, which adds 1e-6 to the norm and, in float32, loses digits of it.
             grads: Any = [parameter.grad for parameter in self.parameters]
-            norm = float(nn.utils.get_total_norm(grads))
+            norms = torch._foreach_norm(grads, dtype=torch.float64)
+            norm = float(torch.linalg.vector_norm(torch.stack(list(norms))))
             if norm > self.limit:
                 torch._foreach_mul_(grads, self.limit / norm)
 
