@@ -24,7 +24,7 @@ NAMES = sorted(
     - {"__main__"}
 )
 ESTIMATORS = [name for name, module in fastrnn._MODULES.items() if module == "estimators"]
-MODELS = ["LanguageModel"]  # what has parameters and `fit`, but needs no scikit-learn
+MODELS = ["LanguageModel", "Seq2Seq"]  # what has parameters and `fit`, but needs no scikit-learn
 
 
 def load(name: str) -> ModuleType:

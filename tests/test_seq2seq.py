@@ -439,6 +439,11 @@ def test_initialize_makes_layers_for_known_tokens() -> None:
         model.initialize(["a", "b"], ["X1"])
     with pytest.raises(TypeError, match="source_tokens: expected a Vocabulary or an iterable"):
         model.initialize(3, ["a"])
+    for options in ({"unknown": None}, {"boundary": False}):
+        with pytest.raises(
+            ValueError, match="source_tokens: expected a vocabulary with an unknown"
+        ):
+            model.initialize(Vocabulary("char", ["a"], **options), ["a"])
 
 
 # What is refused
@@ -606,16 +611,19 @@ def changed(path: Path, way: list[str], value: Any) -> None:
     tensorfile.write(path, tensors, {**metadata, "model": json.dumps(described)})
 
 
+SIDE: dict[str, Any] = {"level": "char", "tokens": ["a", "b", "c"]}
+
 CHANGES: list[tuple[list[str], Any, str]] = [
     (["config"], None, "config: expected dict, got None"),
     (["config", "cell"], "transformer", "cell: expected one of"),
     (["config", "surprise"], 1, "config: expected the names"),
-    (["levels"], ["char"], "levels: expected two"),
-    (["levels"], ["char", "byte"], "level: expected one of"),
-    (["vocabularies"], ["abc"], "vocabularies: expected two"),
-    (["vocabularies"], [["a", "a"], ["b"]], "tokens: expected each once"),
-    (["vocabularies"], ["ab", "ab"], "vocabularies: expected lists of tokens"),
-    (["vocabularies"], [["a"], ["a", "b", "c"]], "num_embeddings: expected 3, got 5"),
+    (["vocabularies"], [SIDE], "vocabularies: expected two"),
+    (["vocabularies"], ["ab", "ab"], "vocabularies: expected two"),
+    (["vocabularies"], [{**SIDE, "level": "byte"}, SIDE], "level: expected one of"),
+    (["vocabularies"], [{**SIDE, "tokens": ["a", "a"]}, SIDE], "tokens: expected each once"),
+    (["vocabularies"], [{**SIDE, "tokens": ["a"]}, SIDE], "num_embeddings: expected 3, got 5"),
+    (["vocabularies"], [{**SIDE, "boundary": False}, SIDE], r"vocabularies\[0\]: expected a voc"),
+    (["vocabularies"], [{"level": "char"}, SIDE], "tokens"),
     (["layers", "encoder"], None, "expected an array of one of"),
     (["layers", "output"], None, "output.*: expected an array of one of"),
     (["layers", "more"], {"type": "Linear", "config": {}}, "expected a value named"),

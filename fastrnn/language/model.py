@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from fastrnn.engine.initializers import INITIALIZERS
 from fastrnn.language.fitted import TextMethods, Texts, one_stream
 from fastrnn.language.network import Network, layer_specs, load_layers, make_layers
 from fastrnn.text.vocabulary import LEVELS, TOKENS, Text, Vocabulary, read_texts
+from fastrnn.training.loop import Training
 from fastrnn.training.minibatches import Streams
 from fastrnn.training.plan import Plan
 from fastrnn.training.trainable import Trainable, describe_layers
@@ -293,22 +293,23 @@ class LanguageModel(TextMethods, Trainable):
             self._record_nothing()
             self._texts_end = False
         self._texts_end = self._texts_end or (vocabulary.boundary and len(documents) > 1)
-        summed = self.loss_reduction == "sum"
-        tokens = repr(sorted(vocabulary.config().items()))
-        return self._train(
-            Network(self.layers_, float(self.dropout), generator, summed),
+        network = Network(
+            self.layers_, float(self.dropout), generator, self.loss_reduction == "sum"
+        )
+        training = Training(
+            network,
             batches,
             plan,
             generator,
-            before,
             validation=validation,
-            identity={
-                "text": batches.digest(),
-                "eval_text": None if validation is None else validation.digest(),
-                "vocabulary": hashlib.sha256(tokens.encode("utf-8", "surrogatepass")).hexdigest(),
-            },
-            resume=resume,
+            identity=self._identity(
+                text=batches.digest(),
+                eval_text=None if validation is None else validation.digest(),
+                vocabulary=vocabulary.digest(),
+            ),
+            model=self,
         )
+        return self._train(training, before, resume)
 
     def _check(self) -> Plan:
         plan = super()._check()

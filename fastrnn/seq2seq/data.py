@@ -13,9 +13,9 @@ from fastrnn.text.vocabulary import TOKENS, Ids, Vocabulary, as_tokens
 from fastrnn.training.minibatches import Sequences
 
 __all__ = [
-    "BOUNDARY", "Text", "Texts", "as_texts", "as_vocabulary", "batches_of", "check_pairs", "digest",
-    "digest_of_tokens", "encode_pairs", "encode_sources", "encode_targets", "hold_out", "level_of",
-    "read_eval_set",
+    "BOUNDARY", "Text", "Texts", "as_texts", "as_vocabulary", "batches_of", "check_pairs",
+    "check_symbols", "digest", "encode_pairs", "encode_sources", "encode_targets", "hold_out",
+    "level_of", "read_eval_set",
 ]  # fmt: skip
 
 Text = str | Sequence[str]
@@ -93,8 +93,18 @@ def read_eval_set(eval_set: Any) -> tuple[list[Any], list[Any]]:
 def as_vocabulary(name: str, tokens: Any, level: str) -> Vocabulary:
     """A vocabulary, or the one of these tokens."""
     if isinstance(tokens, Vocabulary):
-        return tokens
+        return check_symbols(name, tokens)
     return Vocabulary(level, as_tokens(name, tokens, "a Vocabulary or "))
+
+
+def check_symbols(name: str, vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary, if it has both symbols: what is unknown is read, and targets end."""
+    if vocabulary.unknown is None or not vocabulary.boundary:
+        raise ValueError(
+            f"{name}: expected a vocabulary with an unknown symbol and a boundary, got one with "
+            f"unknown={vocabulary.unknown!r} and boundary={vocabulary.boundary}"
+        )
+    return vocabulary
 
 
 def hold_out(
@@ -139,8 +149,3 @@ def digest(sources: Sequence[Ids], targets: Sequence[Ids]) -> str:
         sha.update(np.array([len(ids) for ids in side]).tobytes())
         sha.update(np.concatenate(side).tobytes())
     return sha.hexdigest()
-
-
-def digest_of_tokens(tokens: Sequence[str]) -> str:
-    """SHA-256 of a vocabulary's tokens."""
-    return hashlib.sha256(repr(tokens).encode()).hexdigest()

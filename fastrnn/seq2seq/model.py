@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -11,14 +10,13 @@ import numpy as np
 from fastrnn import files
 from fastrnn.checks import (
     check_bool,
-    check_dtype,
     check_option,
-    check_positive_int,
     check_probability,
     check_random_state,
     check_real,
     describe,
 )
+from fastrnn.docs import documented
 from fastrnn.seq2seq import data
 from fastrnn.seq2seq.data import Texts
 from fastrnn.seq2seq.network import Network
@@ -30,19 +28,11 @@ from fastrnn.training.plan import Plan
 
 __all__ = ["Seq2Seq"]
 
-CELLS = ("lstm", "gru", "rnn")
 BATCH_SIZE = 200  # batch_size="auto", at most
-PLAN = (
-    "solver", "learning_rate_init", "learning_rate", "momentum", "alpha", "max_iter",
-    "max_grad_norm", "early_stopping", "n_iter_no_change", "tol", "callbacks", "checkpoint",
-    "checkpoint_interval", "n_threads", "verbose",
-)  # fmt: skip
-# What a resumed run may change: none of it decides which bits the next step computes.
-FREE = ("max_iter", "callbacks", "checkpoint", "checkpoint_interval", "n_threads", "verbose",
-        "warm_start", "random_state")  # fmt: skip
 
 
 @files.register
+@documented
 class Seq2Seq(StoredPairs):
     """A recurrent network that reads a sequence of tokens and writes another.
 
@@ -93,30 +83,12 @@ class Seq2Seq(StoredPairs):
     dropout : float, default 0.0
         Probability of dropping a unit, in training, of every recurrent layer's input and of what
         enters the softmax.
-    recurrent_dropout : float, default 0.0
-        Probability of dropping a unit of h on its way to the next step, the same units in all steps
-        of a sequence.
-    reset_after : bool, default False
-        For ``cell="gru"``: reset the state after the product, as cuDNN does, not before it.
-    nonlinearity : {"tanh", "relu", "sigmoid"}, default "tanh"
-        For ``cell="rnn"``.
-    solver : {"adam", "adamw", "sgd", "rmsprop", "adagrad"}, default "adam"
-        The rule of updates.
-    learning_rate_init : float, default 0.002
-        The learning rate that `learning_rate` starts from.
-    learning_rate : str or callable, default "constant"
-        ``"constant"``, ``"linear"``, ``"cosine"``, ``"invscaling"``, ``"adaptive"``, or a function
-        of the epoch (from 0) and the history that gives the epoch's rate.
-    momentum : float, default 0.9
-        For ``solver="sgd"``.
     alpha : float, default 0.0
         L2 penalty on weights; with ``solver="adamw"`` its weight decay.
     batch_size : int or "auto", default "auto"
         Pairs in a step of training, of like length; "auto" is min(200, n).
     max_iter : int, default 50
         Epochs, at most: passes over all pairs.
-    max_grad_norm : float or None, default 5.0
-        Largest norm of all gradients together; larger ones are scaled down to it.
     early_stopping : bool, default False
         Measure the loss of held-out pairs after each epoch, stop when it no longer falls, and keep
         the weights of the best epoch. The pairs are `eval_set`, else those of some of the sources.
@@ -134,23 +106,13 @@ class Seq2Seq(StoredPairs):
     warm_start : bool, default False
         A further `fit` goes on from the layers and the vocabularies there are, whatever parameters
         say of them.
-    checkpoint : str, path or None, default None
-        A file to go on from if training is cut off: see `fit`. It is written after each epoch, on
-        Ctrl-C, and within an epoch every `checkpoint_interval` seconds.
-    checkpoint_interval : float, default 600.0
-        Seconds; 0 for a checkpoint after every step.
-    callbacks : callable, sequence of callables, or None, default None
-        Called after every epoch with a `fastrnn.training.plan.TrainingState`; one that has a method
-        ``after_step`` has that called after every step. A true answer ends training.
     random_state : int, numpy.random.Generator or None, default None
         For initial weights, batches, dropout and teacher forcing.
-    verbose : int, default 0
-        0 is silent; 1 writes a line per epoch to the standard error stream, with a progress bar if
-        tqdm is installed; 2 writes the lines alone.
     n_threads : int or None, default None
-        Threads while training; None leaves the number as it is.
+        Threads while training; None leaves the number as it is. Results have the same bits for any.
     dtype : {"float32", "float64"} or None, default None
-        None is float32.
+        What is computed in; None is float32.
+    {parameters}
 
     Attributes
     ----------
@@ -164,14 +126,7 @@ class Seq2Seq(StoredPairs):
         One entry per epoch: ``loss`` (nats per token, measured while the weights changed),
         ``validation_loss`` (nats per token, without smoothing, if there are held-out pairs),
         ``learning_rate``, ``grad_norm`` (the largest before clipping), ``seconds``.
-    loss_curve_ : list of float
-        ``history_["loss"]``.
-    best_loss_ : float
-        The lowest loss watched.
-    n_iter_ : int
-        Epochs run.
-    interrupted_ : bool
-        Whether Ctrl-C ended training.
+    {attributes}
 
     Examples
     --------
@@ -345,27 +300,16 @@ class Seq2Seq(StoredPairs):
             plan,
             generator,
             validation=validation,
-            identity=self._identity(pairs, held_out),
+            identity=self._identity(
+                pairs=data.digest(*pairs),
+                eval_set=None if held_out is None else data.digest(*held_out),
+                source_vocabulary=vocabularies[0].digest(),
+                target_vocabulary=vocabularies[1].digest(),
+            ),
             model=self,
         )
         network.teacher_forcing = lambda: self._forcing(training.epoch, training.history)
-        learned = False
-        try:
-            if resume:
-                training.resume()
-            learned = True  # and stays so, whatever a callback may raise
-            outcome = training.run()
-        except FloatingPointError:
-            learned = False
-            raise
-        finally:
-            if not learned:  # the model is again what it was, fitted or not
-                self.__dict__.clear()
-                self.__dict__.update(before)
-        past = self.history_
-        history = {name: past.get(name, []) + new for name, new in outcome.history.items()}
-        self._record(history, outcome.best_loss, outcome.interrupted)
-        return self
+        return self._train(training, before, resume)
 
     def initialize(self, source_tokens: Any, target_tokens: Any) -> Self:
         """Make layers for known vocabularies without any training.
@@ -410,16 +354,13 @@ class Seq2Seq(StoredPairs):
         if self.bridge == "auto":
             self._bridge = "linear" if self.bidirectional else "copy"
         self._longest = (0, 0)
-        self._record({}, math.inf, False)
+        self._record_nothing()
 
     def _check(self) -> Plan:
-        """Check all parameters; the plan of training."""
+        plan = super()._check()
         check_option("level", self.level, LEVELS)
         check_option("attention", self.attention, ("additive", "dot", None))
-        check_option("cell", self.cell, CELLS)
-        for name in ("hidden_size", "num_layers", "embedding_dim", "min_count"):
-            check_positive_int(name, getattr(self, name))
-        for name in ("bidirectional", "input_feeding", "share_vocabulary", "reset_after"):
+        for name in ("bidirectional", "input_feeding", "share_vocabulary"):
             check_bool(name, getattr(self, name))
         check_option("bridge", self.bridge, BRIDGES)
         if self.bridge == "copy" and self.bidirectional:
@@ -428,22 +369,8 @@ class Seq2Seq(StoredPairs):
             raise ValueError("bridge: expected 'copy' or 'linear' without attention, got 'zeros'")
         if not callable(self.teacher_forcing):
             check_real("teacher_forcing", self.teacher_forcing, minimum=0.0, maximum=1.0)
-        for name in ("label_smoothing", "dropout", "recurrent_dropout"):
-            check_probability(name, getattr(self, name))
-        check_option("nonlinearity", self.nonlinearity, ("tanh", "relu", "sigmoid"))
-        if not isinstance(self.batch_size, str):
-            check_positive_int("batch_size", self.batch_size)
-        elif self.batch_size != "auto":
-            raise ValueError(f"batch_size: expected an integer or 'auto', got {self.batch_size!r}")
-        check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
-        if self.max_vocabulary is not None:
-            check_positive_int("max_vocabulary", self.max_vocabulary)
-        check_bool("warm_start", self.warm_start)
-        if self.dtype is not None:
-            check_dtype("dtype", self.dtype)
-        if not isinstance(self.random_state, np.random.Generator):
-            check_random_state("random_state", self.random_state)
-        return Plan(**{name: getattr(self, name) for name in PLAN})
+        check_probability("label_smoothing", self.label_smoothing)
+        return plan
 
     def _forcing(self, epoch: int, history: Mapping[str, Sequence[float]]) -> float:
         """The probability of reading a token of the target."""
@@ -474,16 +401,3 @@ class Seq2Seq(StoredPairs):
             )
         both = make(sources + targets)
         return both, both
-
-    def _identity(self, pairs: Any, held_out: Any) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
-        free = {*FREE}
-        for name in ("learning_rate", "teacher_forcing"):
-            free |= {name} if callable(getattr(self, name)) else set()
-        parts: dict[str, Any] = {n: repr(v) for n, v in self.get_params().items() if n not in free}
-        parts["pairs"] = data.digest(*pairs)
-        parts["eval_set"] = None if held_out is None else data.digest(*held_out)
-        for side in ("source", "target"):
-            tokens = getattr(self, f"{side}_vocabulary_").tokens
-            parts[f"{side}_vocabulary"] = data.digest_of_tokens(tokens)
-        return parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -161,6 +162,11 @@ class Vocabulary:
             "boundary": self.boundary,
             "line_end": self.line_end,
         }
+
+    def digest(self) -> str:
+        """SHA-256 of all that makes the vocabulary."""
+        told = repr(sorted(self.config().items()))  # of escapes alone where a token is no text
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def __len__(self) -> int:
         """How many numbers there are: the tokens and the symbols."""

@@ -20,8 +20,7 @@ from fastrnn.checks import (
 )
 from fastrnn.files import FormatError
 from fastrnn.parameterized import Parameterized
-from fastrnn.training.loop import Learner, Training
-from fastrnn.training.minibatches import Batches
+from fastrnn.training.loop import Training
 from fastrnn.training.plan import Plan
 
 __all__ = ["Trainable", "describe_layers"]
@@ -35,6 +34,7 @@ PLAN = (
 # What a resumed run may change: none of it decides which bits the next step computes.
 FREE = ("max_iter", "callbacks", "checkpoint", "checkpoint_interval", "n_threads", "verbose",
         "warm_start", "random_state")  # fmt: skip
+SCHEDULES = ("learning_rate", "teacher_forcing")  # which may be callables, that nothing tells apart
 HEADER = {"config": dict, "history": dict, "best_loss": float, "interrupted": bool}
 
 
@@ -79,37 +79,19 @@ class Trainable(Parameterized):
 
     # Training
 
-    def _train(
-        self,
-        learner: Learner,
-        batches: Batches,
-        plan: Plan,
-        generator: np.random.Generator,
-        before: Mapping[str, Any],
-        *,
-        validation: Batches | None = None,
-        identity: Mapping[str, Any],
-        resume: bool = False,
-    ) -> Self:
+    def _train(self, training: Training, before: Mapping[str, Any], resume: bool) -> Self:
         """Train, and add to the history.
 
         Parameters
         ----------
+        training : Training
+            Of this model's layers.
         before : mapping
             All attributes as they were before `fit`; so they are again if nothing was learned
             because a checkpoint is refused or the first epoch fails.
-        identity : mapping of str to numbers or text
-            Digests of the data; a checkpoint must agree with them and with the parameters.
+        resume : bool
+            Whether to go on from the checkpoint.
         """
-        training = Training(
-            learner,
-            batches,
-            plan,
-            generator,
-            validation=validation,
-            identity={**self._identity(), **identity},
-            model=self,
-        )
         learned = False
         try:
             if resume:
@@ -128,10 +110,12 @@ class Trainable(Parameterized):
         self._record(history, outcome.best_loss, outcome.interrupted)
         return self
 
-    def _identity(self) -> dict[str, str]:
-        """The parameters that a checkpoint must agree with."""
-        free = {*FREE, "learning_rate"} if callable(self.get_params()["learning_rate"]) else FREE
-        return {name: repr(v) for name, v in self.get_params().items() if name not in free}
+    def _identity(self, **digests: str | None) -> dict[str, str | None]:
+        """What a checkpoint must agree with: parameters, and digests of what is learned from."""
+        given = self.get_params()
+        called = {name for name in SCHEDULES if callable(given.get(name))}
+        parameters = {n: repr(v) for n, v in given.items() if n not in {*FREE, *called}}
+        return {**parameters, **digests}
 
     def _record(self, history: dict[str, list[float]], best_loss: float, interrupted: bool) -> None:
         """Set the fitted attributes that tell of the training."""
