@@ -15,19 +15,23 @@ if TYPE_CHECKING:
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
+    from fastrnn.interchange.from_onnx import from_onnx
     from fastrnn.interchange.from_torch import from_torch
+    from fastrnn.interchange.onnx_backend import onnx_backend as onnx_backend
+    from fastrnn.interchange.onnx_recurrent import OnnxRecurrent
     from fastrnn.language.model import LanguageModel
     from fastrnn.layers.activation import Activation
     from fastrnn.layers.attention import Attention
     from fastrnn.layers.embedding import Embedding
     from fastrnn.layers.modules import Dropout, LayerNorm, Linear
+    from fastrnn.layers.reversed import Reversed
     from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
     from fastrnn.layers.sequential import Sequential
     from fastrnn.optim import clip_grad_norm
     from fastrnn.seq2seq.model import Seq2Seq
 
-# The names that NumPy and SciPy are enough for; the estimators, which need scikit-learn, are not
-# among them, or `from fastrnn import *` would need it too.
+# The names that NumPy and SciPy are enough for; the estimators, which need scikit-learn, and the
+# backend, which needs onnx, are not among them, or `from fastrnn import *` would need it too.
 __all__ = [
     "GRU",
     "LSTM",
@@ -40,10 +44,13 @@ __all__ = [
     "LanguageModel",
     "LayerNorm",
     "Linear",
+    "OnnxRecurrent",
+    "Reversed",
     "Seq2Seq",
     "Sequential",
     "cells",
     "clip_grad_norm",
+    "from_onnx",
     "from_torch",
     "get_gemm",
     "get_num_threads",
@@ -78,20 +85,24 @@ _MODULES = {
     "LanguageModel": "language.model",
     "LayerNorm": "layers.modules",
     "Linear": "layers.modules",
+    "OnnxRecurrent": "interchange.onnx_recurrent",
     "RNNClassifier": "estimators",
     "RNNRegressor": "estimators",
+    "Reversed": "layers.reversed",
     "Seq2Seq": "seq2seq.model",
     "SequenceTagger": "estimators",
     "Sequential": "layers.sequential",
     "TextClassifier": "estimators",
     "cells": "cells",
     "clip_grad_norm": "optim",
+    "from_onnx": "interchange.from_onnx",
     "from_torch": "interchange.from_torch",
     "gradient_check": "finite_differences",
     "gradient_flow": "gradient_norms",
     "load": "files",
     "losses": "losses",
     "metrics": "metrics",
+    "onnx_backend": "interchange.onnx_backend",
     "optim": "optim",
     "register_cell": "layers.rnn",
 }

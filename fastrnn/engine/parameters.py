@@ -25,7 +25,7 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.engine.locks import Lock
-from fastrnn.files import Savable
+from fastrnn.files import Path, Savable
 
 
 class Layer(Savable):
@@ -125,6 +125,39 @@ class Layer(Savable):
         from fastrnn.interchange.to_torch import to_torch
 
         return to_torch(self)
+
+    def to_onnx(self, path: Path, *, states: bool = True, lengths: bool = True) -> None:
+        """Write an ONNX model that computes the same, for onnxruntime and others.
+
+        Its input ``x`` is (batch, time, units), or indices (batch, time) where an `Embedding` comes
+        first; batch and time are free. Its outputs are ``y`` (batch, time, units) and a recurrent
+        layer's final states ``h_n`` and, for an LSTM, ``c_n``, each (L*dirs, batch, H). Where
+        several layers are recurrent, the names of their states end in ``_0``, ``_1``, ... Needs
+        neither the onnx package nor a copy of the weights in memory.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced once the new one is complete.
+        states : bool
+            Whether the model takes the initial states ``h0`` and ``c0`` as inputs; else it begins
+            with the layer's own.
+        lengths : bool
+            Whether the model takes ``lengths``, int32 (batch,), as an input; after a sequence's end
+            y is zero where a recurrent layer comes last. (A sequence of length 0 ends with the
+            state it began with here, with zeros in onnxruntime.)
+
+        Raises
+        ------
+        TypeError
+            If a layer is of another kind than RNN, LSTM, GRU, OnnxRecurrent, Reversed, Linear,
+            Embedding, LayerNorm, Dropout, Activation or Sequential.
+        ValueError
+            If ONNX has no such layer: an LSTM with projection, layers of several dtypes.
+        """
+        from fastrnn.interchange.to_onnx import to_onnx
+
+        to_onnx(self, path, states=states, lengths=lengths)
 
     def _stepped(self) -> None:
         """Hear that an optimizer has changed all parameters: nobody need look whether they have."""

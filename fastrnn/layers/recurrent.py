@@ -181,7 +181,7 @@ init_scale, initial_state, dtype, random_state
             [
                 [
                     Weights(
-                        self.cell,
+                        self._cell_of_direction(d),
                         {name: self.params[f"{name}_{suffix(layer, d)}"] for name in names},
                         {name: self.grads[f"{name}_{suffix(layer, d)}"] for name in names},
                     )
@@ -190,6 +190,10 @@ init_scale, initial_state, dtype, random_state
                 for layer in range(self.num_layers)
             ]
         )
+
+    def _cell_of_direction(self, direction: int) -> Cell:
+        """The cell that walks one direction; parameters' names and shapes are those of `cell`."""
+        return self.cell
 
     def _stepped(self) -> None:
         for layer in self._stack.weights:

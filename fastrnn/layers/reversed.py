@@ -1,0 +1,125 @@
+"""A recurrent layer that walks its sequences from their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import Array, as_array, check_lengths, namespace
+from fastrnn.engine.parameters import Backward, Layer, tell_stepped
+from fastrnn.files import Shape, build, find, register
+from fastrnn.layers.recurrent import Recurrent, check_recurrent
+
+__all__ = ["Reversed"]
+
+
+@register
+class Reversed(Layer):
+    """A recurrent layer of one direction that begins at each sequence's own end.
+
+    What it gives for a step stands where the step stood; the final state is the one after a
+    sequence's first step.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM, GRU or a layer of a registered cell
+        Not bidirectional.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.Reversed(fastrnn.GRU(1, 2, random_state=0))
+    >>> y, h = layer(np.ones((1, 3, 1)))
+    >>> bool((y[:, 0] == h[0]).all())
+    True
+    """
+
+    def __init__(self, layer: Any) -> None:
+        check_recurrent("layer", layer)
+        if layer.bidirectional:
+            raise ValueError("layer: expected one direction, got both")
+        self.layer: Recurrent = layer
+        self.dtype = layer.dtype
+        self.input_size, self.output_size = layer.input_size, layer.output_size
+
+    @property
+    def params(self) -> Mapping[str, np.ndarray]:
+        """The layer's parameters by name."""
+        return self.layer.params
+
+    @property
+    def grads(self) -> Mapping[str, np.ndarray]:
+        """Their gradients by the same names."""
+        return self.layer.grads
+
+    def config(self) -> dict[str, Any]:
+        """The layer's type and the arguments of its constructor."""
+        return {"layer": {"type": type(self.layer).__name__, "config": self.layer.config()}}
+
+    @classmethod
+    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each parameter, from a configuration nobody has checked."""
+        inner = config["layer"]
+        yield from find(inner["type"]).shapes(inner["config"])
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Reversed:
+        """A new layer of this configuration."""
+        inner = config["layer"]
+        return cls(build(inner["type"], inner["config"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"layer": self.layer}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["layer"])  # type: ignore[misc]
+
+    def _stepped(self) -> None:
+        tell_stepped(self.layer)
+
+    def prepare(self) -> Reversed:
+        """Make parameters read-only and pack them once; see :meth:`fastrnn.LSTM.prepare`."""
+        self.layer.prepare()
+        return self
+
+    def stream(self, batch_size: int = 1) -> Any:
+        """Raise a ValueError: the last step, with which this layer begins, has not come yet."""
+        raise ValueError("stream: expected a layer that begins with the first step, got Reversed")
+
+    def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+        """Outputs and final states; takes and gives what the layer does."""
+        y, last = self.layer(_turned(x, lengths), state, lengths)
+        return _turned(y, lengths), last
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any, Backward]:
+        """The same in training mode, and ``backward(dy, dstate=None) -> (dx, dstate)``."""
+        y, last, back = self.layer.forward(_turned(x, lengths), state, lengths)
+
+        def backward(dy: Any, dstate: Any = None) -> tuple[Any, Any]:
+            dx, dfirst = back(None if dy is None else _turned(dy, lengths), dstate)
+            return _turned(dx, lengths), dfirst
+
+        return _turned(y, lengths), last, Backward(backward)
+
+
+def _turned(x: Any, lengths: Any) -> Any:
+    """Each sequence's steps from last to first; padding stays behind them."""
+    if isinstance(x, (list, tuple)):
+        items = [as_array(f"x[{i}]", one) for i, one in enumerate(x)]
+        return [one[::-1, ...] if len(one.shape) else one for one in items]
+    x = as_array("x", x)
+    if len(x.shape) != 3:
+        return x  # which the layer refuses
+    if lengths is None:
+        return x[:, ::-1, :]
+    N, T, width = (int(n) for n in x.shape)
+    ends = np.asarray(check_lengths("lengths", lengths, N, T))[:, None]
+    steps = np.arange(T)
+    index = np.where(steps < ends, ends - 1 - steps, steps) + T * np.arange(N)[:, None]
+    rows: Array = namespace(x).reshape(x, (N * T, width))
+    xp = namespace(x)
+    taken = rows[index.ravel()] if xp is np else xp.take(rows, xp.asarray(index.ravel()), axis=0)
+    return xp.reshape(taken, (N, T, width))
