@@ -154,6 +154,9 @@ class Node:
         return value
 
 
+_NONE: dict[str, Any] = {}
+
+
 @dataclass(slots=True)
 class Graph:
     """What a file computes: nodes in their order, constants, inputs and outputs by name.
@@ -276,7 +279,7 @@ def _node(raw: memoryview, budget: Budget) -> Node:
         elif number == 7:
             domain = text(value)
     domain = "" if domain == "ai.onnx" else domain
-    return Node(name, op_type, domain, tuple(inputs), tuple(outputs), attributes)
+    return Node(name, op_type, domain, tuple(inputs), tuple(outputs), attributes or _NONE)
 
 
 def _attribute(raw: memoryview, budget: Budget) -> tuple[str, Any]:

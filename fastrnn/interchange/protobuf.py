@@ -32,7 +32,7 @@ class Budget:
     __slots__ = ("left", "whole")
 
     def __init__(self, file_size: int) -> None:
-        self.whole = self.left = 8192 + file_size // 64
+        self.whole = self.left = 6144 + file_size // 128
 
     def take(self, count: int = 1) -> None:
         """Count fields or numbers; a FormatError if they are too many."""
