@@ -31,7 +31,7 @@ from typing import Any
 from fastrnn import LanguageModel
 
 # What the recipes have in common: plain SGD on 20 streams of the bare text, where each line ends
-# with <eos>, two layers of LSTM, and weights from +-0.1.
+# with <eos>, and two layers of LSTM.
 COMMON: dict[str, Any] = {
     "level": "word",
     "line_end": "<eos>",
@@ -138,7 +138,7 @@ def topics() -> str:
 
 def prepared(text: str) -> list[str]:
     """Lines that hold words: lower case, each punctuation mark a word of its own."""
-    lines = (" ".join(re.findall(r"\w+|[^\w\s]", line)) for line in text.lower().splitlines())
+    lines = (" ".join(re.findall(r"<unk>|\w+|[^\w\s]", line)) for line in text.lower().splitlines())
     return [line + "\n" for line in lines if line]
 
 

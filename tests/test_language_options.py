@@ -382,6 +382,18 @@ def test_a_rate_may_follow_the_held_out_loss() -> None:
     assert model.best_loss_ == min(held_out)
 
 
+def test_a_rate_is_given_the_history_of_one_fit() -> None:
+    given: list[tuple[int, int]] = []
+
+    def rate(epoch: int, history: Any) -> float:
+        given.append((epoch, len(history["loss"])))
+        return 0.001
+
+    model = LanguageModel(**SMALL, learning_rate=rate, warm_start=True)
+    assert model.fit(TEXT).fit(TEXT).n_iter_ == 4
+    assert given == [(0, 0), (1, 1)] * 2
+
+
 def test_a_second_fit_keeps_the_vocabulary() -> None:
     model = LanguageModel(**SMALL, level="word", warm_start=True).fit("the cat sat " * 9)
     known = model.vocabulary_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import LanguageModel, losses, optim
+from fastrnn import FormatError, LanguageModel, losses, optim, tensorfile
 from fastrnn.language.network import Network
 from fastrnn.layers.tied import TiedLinear
 from fastrnn.training.minibatches import Streams
@@ -123,6 +124,32 @@ def test_a_tied_model_has_one_array(tmp_path: Path) -> None:
         assert again.log_prob("the")[0] != model.log_prob("the")[0]
         again.set_params(warm_start=True).fit(TEXT)
         assert again.n_iter_ == 4
+
+
+CHANGES: list[tuple[list[str], Any, str]] = [
+    (["type"], "Linear", "expected"),
+    (["config", "bias"], False, "bias: expected no such array"),
+    (["config", "bias"], 3, "bias: expected True or False"),
+    (["config", "embedding"], "x", "config: expected bias alone"),
+    (["config"], [], "config: expected bias alone"),
+]
+
+
+@pytest.mark.parametrize(("way", "value", "message"), CHANGES, ids=range(len(CHANGES)))
+def test_a_file_that_does_not_fit_itself_is_refused(
+    tmp_path: Path, way: list[str], value: Any, message: str
+) -> None:
+    path = tmp_path / "model"
+    LanguageModel(**SMALL).fit(TEXT).save(path)
+    tensors, metadata = tensorfile.read(path)
+    described = json.loads(metadata["model"])
+    inner = described["layers"]["output"]
+    for key in way[:-1]:
+        inner = inner[key]
+    inner[way[-1]] = value
+    tensorfile.write(path, tensors, {**metadata, "model": json.dumps(described)})
+    with pytest.raises(FormatError, match=message):
+        fastrnn.load(path)
 
 
 def test_a_tied_layer_is_copied_with_its_embedding(embedding: fastrnn.Embedding) -> None:

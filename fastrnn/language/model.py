@@ -99,7 +99,8 @@ class LanguageModel(TextMethods, Trainable):
         written for it. None: it only separates, as other white space does.
     warm_start : bool, default False
         A further `fit` goes on from the layers and the vocabulary there are, whatever parameters
-        say of them; tokens that are not in the vocabulary stay unknown.
+        say of them; tokens that are not in the vocabulary stay unknown. `history_` grows, but the
+        epochs and the history that a `learning_rate` is given begin anew.
     random_state : int, numpy.random.Generator or None, default None
         For initial weights and dropout.
     dtype : {"float32", "float64"} or None, default None
