@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # what is installed stays before it
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # what is installed stays before it
 
-from bench.text_pairs import (
+from bench.targets import Row  # noqa: E402
+from bench.text_pairs import (  # noqa: E402
     MARK,
     Pairs,
     arithmetic,
@@ -91,3 +96,18 @@ def test_the_real_translations(data_file: Callable[[str], Path]) -> None:
     assert not set(pairs.sources) & set(pairs.held_sources)
     assert len({len(several) for several in pairs.references}) > 5
     assert all(len(set(several)) == len(several) for several in pairs.references)
+
+
+@pytest.mark.slow
+def test_the_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.seq2seq_tasks", "--quick", "--json", str(path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "FASTRNN_DATA": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is left out") == 2  # without the folder of real data
+    found = [Row.read(values) for values in json.loads(path.read_text())["rows"]]
+    assert [row.cell for row in found] == ["sums", "reversal", "summaries"]
+    assert found[0].measures["seconds"] > 0 and "gain" in found[2].measures
