@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import as_real_array, check_option, check_positive_int, describe
 
-__all__ = ["plot_attention", "plot_confusion", "plot_forecast", "plot_history"]
+__all__ = ["plot_alignment", "plot_attention", "plot_confusion", "plot_forecast", "plot_history"]
 
 Array = NDArray[Any]
 
@@ -225,6 +225,78 @@ def plot_attention(
         behind.plot(steps, channels, linewidth=1)
         behind.set_ylabel("x_t")
     return ax
+
+
+def plot_alignment(
+    model_or_weights: Any, source: Any = None, target: Any = None, *, ax: Any = None
+) -> Any:
+    """Draw which tokens of a source each token of its target attends to.
+
+    Parameters
+    ----------
+    model_or_weights : fitted Seq2Seq, or array (T_out, T_source)
+        A model tells the weights by its ``attention_weights``.
+    source, target : str or list of tokens, optional
+        One text each. With a model `source` is needed, and `target` is by default what it predicts;
+        with weights they are what the axes say, a str character by character where it has one for
+        each step, else word by word.
+    ax : matplotlib axes, optional
+
+    Returns
+    -------
+    matplotlib axes
+        A row for each token of the target, from the top; the darker, the larger the weight.
+
+    Raises
+    ------
+    ValueError
+        If there is not one token for each row and column, or the model has no attention.
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from fastrnn.plots import plot_alignment
+    >>> weights = [[0.1, 0.9], [0.8, 0.2]]
+    >>> ax = plot_alignment(weights, "ab", "ba")  # doctest: +SKIP
+    """
+    weights = model_or_weights
+    if hasattr(weights, "attention_weights"):
+        if source is None:
+            raise ValueError("source: expected a text to read, got None")
+        if target is None:
+            target = weights.predict([source])[0]
+        weights = weights.attention_weights([source], [target])[0]
+    weights = as_real_array(
+        "model_or_weights", weights, np.float64, ndim=2, axes="(T_out, T_source)"
+    )
+    labels = [
+        _tokens(name, text, count)
+        for name, text, count in zip(
+            ("target", "source"), (target, source), weights.shape, strict=True
+        )
+    ]
+    ax = _axes(ax)
+    ax.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_ylabel("target")
+    ax.set_xlabel("source")
+    if labels[0] is not None:
+        ax.set_yticks(np.arange(len(labels[0])), labels[0])
+    if labels[1] is not None:
+        ax.set_xticks(np.arange(len(labels[1])), labels[1], rotation=45, ha="right")
+    return ax
+
+
+def _tokens(name: str, text: Any, count: int) -> list[str] | None:
+    """A text as so many tokens."""
+    if text is None:
+        return None
+    tokens = list(text)
+    if isinstance(text, str) and len(text) != count:
+        tokens = text.split()
+    if len(tokens) != count:
+        raise ValueError(f"{name}: expected {count} tokens, one for each step, got {len(tokens)}")
+    return tokens
 
 
 def plot_forecast(

@@ -203,3 +203,46 @@ def test_a_forecast_runs_as_a_whole(root: Path, tmp_path: Path) -> None:
     assert len(rows) == 12
     assert all(int(low) < int(value) < int(high) for _, value, low, high, _ in rows)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_sums_are_learned(root: Path) -> None:
+    script = root / "examples" / "arithmetic.py"
+    small = ["--examples", "3000", "--digits", "2", "--batch-size", "50", "--epochs", "12"]
+    printed = run(root, script, *small)
+    shares = [float(share) for share in re.findall(r"epoch +\d+: loss .*, (.*) % right", printed)]
+    assert len(shares) == 12
+    assert shares[0] < 10 < 50 < shares[-1]
+    found = re.search(r"exact answers: (0\.\d+)\n", printed)
+    assert found is not None
+    assert 100 * float(found[1]) == pytest.approx(shares[-1], abs=0.06)
+
+
+@pytest.mark.slow
+def test_sums_of_three_digits_are_learned(root: Path) -> None:
+    printed = run(root, root / "examples" / "arithmetic.py")
+    found = re.search(r"exact answers: (\d\.\d+)\n", printed)
+    assert found is not None
+    assert float(found[1]) >= 0.995
+
+
+BLEU = r"attention (\w+) +\d+ epochs in .*, BLEU greedy (\d+\.\d), with beams (\d+\.\d)\n"
+
+
+def test_made_up_sentences_are_translated(root: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "alignment.png"
+    printed = run(root, root / "examples" / "translate.py", "--plot", picture)
+    (kind, greedy, beams), (none, plain, _) = re.findall(BLEU, printed)
+    assert (kind, none) == ("additive", "none")
+    assert min(float(greedy), float(beams)) > max(90, float(plain) + 2)
+    assert printed.count("looked at: ") == 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_real_sentences_are_translated(root: Path, data_file: Callable[[str], Path]) -> None:
+    pairs = data_file("translation/eng-fra-20k.tsv")
+    script = root / "examples" / "translate.py"
+    printed = run(root, script, "--pairs", pairs, "--quick", "--held-out", "100")
+    (_, with_attention, _), (_, without, _) = re.findall(BLEU, printed)
+    assert float(with_attention) > 5
+    assert float(without) > 0

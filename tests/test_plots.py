@@ -14,7 +14,14 @@ pytest.importorskip("matplotlib")
 
 import matplotlib
 
-from fastrnn.plots import plot_attention, plot_confusion, plot_forecast, plot_history
+from fastrnn import Seq2Seq
+from fastrnn.plots import (
+    plot_alignment,
+    plot_attention,
+    plot_confusion,
+    plot_forecast,
+    plot_history,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -190,3 +197,21 @@ def test_forecasts_that_cannot_be_drawn() -> None:
         plot_forecast([1, 2], [3], [[1, 2], [3, 4]])
     with pytest.raises(ValueError, match="last: expected an integer of at least 1, got 0"):
         plot_forecast([1, 2], [3], last=0)
+
+
+def test_an_alignment_has_a_row_for_each_token_of_the_target() -> None:
+    weights = np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1]])
+    ax = plot_alignment(weights, "the cat sat", ["le", "chat"])
+    assert np.array_equal(ax.images[0].get_array(), weights)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["the", "cat", "sat"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["le", "chat"]
+    assert plot_alignment(weights, ax=ax) is ax
+    with pytest.raises(ValueError, match="source: expected 3 tokens, one for each step, got 1"):
+        plot_alignment(weights, "ab")
+    model = Seq2Seq(hidden_size=4, random_state=0).initialize(list("abc"), list("xy"))
+    (output,) = model.predict(["cab"], max_length=5)
+    ax = plot_alignment(model, "cab", output)
+    assert np.array_equal(ax.images[0].get_array(), model.attention_[0].astype(float))
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["c", "a", "b"]
+    with pytest.raises(ValueError, match="source: expected a text to read, got None"):
+        plot_alignment(model)
