@@ -4,9 +4,9 @@
  * A score v . tanh(q + p) needs a tanh for every query, step and unit.  With r = 1 / (1 + e^2q
  * e^2p) that is 1 - 2 r, its derivative 4 r (1 - r), and both exponentials are computed once per
  * row.  What is the same for all steps of a query, here the sum of v, the softmax does not see, so
- * the score is -2 v . r.  r is off by a few roundings of 1, as v . tanh is by those of its sum. The
- * exponentials must not overflow: a source with a p beyond FRN_NARROW is `wide` and keeps p as it
- * is; beyond FRN_QUERY_MAX a q makes tanh 1 or -1 whatever a narrow p is.
+ * the score is -2 v . r.  r is off by a few roundings of 1, as v . tanh is by those of its sum.  A
+ * source with a p beyond FRN_NARROW is `wide` and keeps p as it is: a query may take back what no
+ * exponential holds.  A q whose own is 0 or infinite makes r 1 or 0, whatever a narrow p is.
  *
  * A query's results depend on nothing but itself and its source's real steps.  Gradients of a
  * source are sums over its queries in order, and nobody but the task of its columns adds to them.
@@ -21,13 +21,11 @@
 #include "units.h"
 
 #if FRN_DOUBLE
-#define FRN_NARROW    300.0
-#define FRN_QUERY_MAX 353.0
-#define FRN_R_MAX     0x1p60 /* 1 / r: r is 0 to 1 beyond */
+#define FRN_NARROW 300.0
+#define FRN_R_MAX  0x1p60 /* 1 / r: r is 0 to 1 beyond */
 #else
-#define FRN_NARROW    33.0f
-#define FRN_QUERY_MAX 43.0f
-#define FRN_R_MAX     0x1p30f
+#define FRN_NARROW 33.0f
+#define FRN_R_MAX  0x1p30f
 #endif
 
 enum {
@@ -165,12 +163,11 @@ static void blend(weights_of w, size_t rows, const real *b, size_t ldb, size_t s
 
 /* ---- the additive score ---- */
 
-/* e^2x of n elements, of those beyond FRN_QUERY_MAX as if they were that. */
+/* e^2x of n elements; out may be x. */
 static void exponentials(const real *x, size_t n, real *out)
 {
     for (size_t i = 0; i < n; i += LANES) {
-        V v = vmin(vset1(FRN_QUERY_MAX), load_units(x + i, n - i));
-        v = vmax(vset1(-FRN_QUERY_MAX), v);
+        const V v = load_units(x + i, n - i);
         store_units(out + i, n - i, vexp(v + v));
     }
 }

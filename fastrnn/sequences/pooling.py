@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.engine.attending import Gradients, attend, attend_backward, read
 from fastrnn.layers.modules import Linear
 
 __all__ = ["POOLINGS", "Pool", "attention", "every_step", "real_steps"]
@@ -113,22 +114,23 @@ def attention(
         a, zero in padding.
     backward : callable
     """
-    z, project_back = project.forward(y)
-    u = np.tanh(z)
-    e, score_back = score.forward(u)
-    e = np.where(real_steps(lengths, y.shape[1]), e[..., 0], -np.inf)
-    a = np.exp(e - e.max(axis=1, keepdims=True))
-    a /= a.sum(axis=1, keepdims=True)
-    a = a.astype(y.dtype, copy=False)
+    real = real_steps(lengths, y.shape[1])
+    steps = y[real]
+    seen, project_back = project.forward(steps)
+    sources = read(steps, seen, score.params["weight"][0], lengths, y.shape[1])
+    nothing = np.zeros((len(y), 1, seen.shape[1]), y.dtype)  # added to W y_t + b
+    rows, a = attend(nothing, sources)
 
     def backward(drows: Array) -> Array:
-        da = np.einsum("np,ntp->nt", drows, y)
-        de = a * (da - (a * da).sum(axis=1, keepdims=True))
-        du = score_back(de[..., None])
-        dy = project_back(du * (1 - u * u))
-        return dy + a[..., None] * drows[:, None, :]
+        dscore = np.zeros_like(nothing[:, 0])
+        sums = Gradients(np.zeros_like(steps), np.zeros_like(seen), dscore)
+        attend_backward(drows[:, None], nothing, a, sources, sums)
+        score.add_scaled({"weight": dscore.sum(axis=0, keepdims=True)}, 1.0)
+        dy = np.zeros_like(y)
+        dy[real] = sums.keys + project_back(sums.projected)
+        return dy
 
-    return np.einsum("nt,ntp->np", a, y), a, backward
+    return rows[:, 0], a[:, 0], backward
 
 
 class Pool:

@@ -134,9 +134,15 @@ static void test(size_t queries, size_t steps, size_t units, size_t columns, int
         base[n + 1] = (n ? base[n] : (base[0] = 0)) + (int64_t)(n * steps / (N - 1));
     const size_t total = (size_t)base[N], rows = N * queries;
     real *raw = numbers(total * units, 2), *projected = numbers(total * units, 0);
-    for (size_t i = 0; i < total * units; i++) { /* source 2 is wide */
-        const int last = i / units >= (size_t)base[2] && i / units < (size_t)base[3];
-        if (additive && last) raw[i] *= 40 * (real)(FRN_DOUBLE ? 10 : 1);
+    /* p of source 2 are too large, and its queries take them back */
+    const real far = FRN_DOUBLE ? 600 : 60;
+    real *query = numbers(rows * units, 1);
+    for (size_t i = 0; additive && i < queries * units; i++)
+        query[2 * queries * units + i] -= i % units % 2 ? far : -far;
+    for (size_t i = 0; i < total * units; i++) {
+        const size_t row = i / units;
+        if (additive && row >= (size_t)base[2] && row < (size_t)base[3])
+            raw[i] += i % units % 2 ? far : -far;
         projected[i] = raw[i];
     }
     unsigned char *is_wide = edge(N);
@@ -148,7 +154,7 @@ static void test(size_t queries, size_t steps, size_t units, size_t columns, int
         .units = units,
         .columns = columns,
         .base = base,
-        .query = numbers(rows * units, 1),
+        .query = query,
         .projected = projected,
         .wide = is_wide,
         .score = additive ? numbers(units, 0.5) : NULL,
@@ -176,8 +182,7 @@ static void test(size_t queries, size_t steps, size_t units, size_t columns, int
     for (size_t n = 0; n < N; n++)
         for (size_t t = 0; t < queries; t++) by_formula(&p, raw, n, t, &r);
     /* sums of as many terms of about 1, and a wide source's q + p */
-    const wide one =
-        8 * (wide)EPSILON * (4 + sqrtl(units) + (additive ? 80 * (FRN_DOUBLE ? 10 : 1) : 0));
+    const wide one = 8 * (wide)EPSILON * (4 + sqrtl(units) + (additive ? (wide)far : 0));
     check("weight", &p, p.weights, r.weights, rows * steps, one);
     check("context", &p, p.context, r.context, rows * columns, one);
     check("query's gradient", &p, p.dquery, r.dquery, rows * units, one * sqrtl(columns));
