@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import array_api_strict
@@ -298,15 +299,15 @@ def test_bad_input_is_named(rng):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_keep_it(kind, rng, tmp_path):
+def test_files_and_pickles_keep_it(kind, rng, tmp_path):
     layer = make(kind, "float32")
     layer.save(tmp_path / "attention")
-    again = load(tmp_path / "attention")
-    assert again.config() == layer.config()
     queries, keys = batch(kind, rng)
-    for a, b in zip(layer(queries, keys), again(queries, keys), strict=True):
-        assert a.dtype == np.float32
-        np.testing.assert_array_equal(a, b)
+    for again in (load(tmp_path / "attention"), pickle.loads(pickle.dumps(layer))):
+        assert again.config() == layer.config()
+        for a, b in zip(layer(queries, keys), again(queries, keys), strict=True):
+            assert a.dtype == np.float32
+            np.testing.assert_array_equal(a, b)
     shapes = {name: param.shape for name, param in layer.params.items()}
     assert layer.num_parameters == sum(int(np.prod(shape)) for shape in shapes.values())
     assert shapes == {

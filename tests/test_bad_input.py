@@ -22,6 +22,7 @@ from fastrnn import (
     GRU,
     LSTM,
     RNN,
+    Attention,
     Dropout,
     Embedding,
     LayerNorm,
@@ -128,6 +129,7 @@ def doors() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
         (Embedding, ("num_embeddings", "embedding_dim")),
         (Linear, ("in_features", "out_features")),
         (LayerNorm, ("features",)),
+        (Attention, ("query_size", "key_size", "attention_size")),
     ):
         for argument in (*sizes, "dtype", "random_state"):
             yield (
@@ -136,6 +138,13 @@ def doors() -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
                 lambda bad, k=kind, s=sizes, a=argument: k(**(dict.fromkeys(s, 3) | {a: bad})),
             )
     yield "Dropout", "p", Dropout
+    attention = Attention(D, D)
+    yield "Attention", "kind", lambda bad: Attention(D, D, bad)
+    yield "Attention", "bias", lambda bad: Attention(D, D, bias=bad)
+    yield "Attention", "queries", lambda bad: attention(bad, x)
+    yield "Attention", "keys", lambda bad: attention(x, bad)
+    yield "Attention", "lengths", lambda bad: attention(x, x, bad)
+    yield "Attention", "dcontext", lambda bad: attention.forward(x, x)[2](bad)
     for layer in (Linear(D, H), LayerNorm(D), Dropout(0.5)):
         kind = type(layer).__name__
         yield kind, "x", layer

@@ -10,7 +10,7 @@ import pytest
 from test_bad_input import contents, make, refused
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, Dropout, Embedding, LayerNorm, Linear, losses
+from fastrnn import GRU, LSTM, RNN, Attention, Dropout, Embedding, LayerNorm, Linear, losses
 from fastrnn.engine import products
 
 N, T, D, H = 4, 5, 3, 6
@@ -39,6 +39,8 @@ GIANTS: dict[str, Callable[[Any], Any]] = {
     "push": lambda layer: layer.stream(2).push(giant(2, 2**50, D)),
     "linear": lambda layer: Linear(D, H)(giant(2**50, D)),
     "normalization": lambda layer: LayerNorm(D)(giant(2**50, D)),
+    "attention": lambda layer: Attention(D, H)(giant(1, 2**50, D), np.zeros((1, 1, H))),
+    "sources": lambda layer: Attention(D, H, "dot")(np.zeros((1, 1, D)), giant(1, 2**50, H)),
     "dropout": lambda layer: Dropout(0.5).forward(giant(2**50, D)),
     "squared error": lambda layer: losses.squared_error(giant(2**50, D), giant(2**50, D)),
     "LSTM": lambda layer: LSTM(3, 2**45),
@@ -69,6 +71,7 @@ def test_what_no_machine_can_hold_is_a_memory_error_at_once(which: str, name: st
         ("in_features", lambda: Linear(2**31, 2**31)),
         ("num_embeddings", lambda: Embedding(2**64, 1)),
         ("features", lambda: LayerNorm(2**63)),
+        ("query_size", lambda: Attention(2**59, 2)),
         ("x", lambda: Embedding(5, 2)(2**63)),
         ("lengths", lambda: make()(np.zeros((N, T, D)), lengths=[2**63, 1, 1, 1])),
         ("n", lambda: fastrnn.set_num_threads(2**31)),
