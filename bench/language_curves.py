@@ -13,10 +13,11 @@ python -m bench.language_curves --seeds 1
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from bench.common import clean_process
 
@@ -35,6 +36,15 @@ WORK = "language_curves"
 STEPS = {"float64": 100, "float32": 25}
 EPOCHS = 5
 WORDS = 10_000  # as in both recipes' vocabularies, or nearly
+
+
+class Training(NamedTuple):
+    """What came of a whole training: seconds and held-out perplexity, ours and PyTorch's."""
+
+    streams: Any
+    steps: int
+    seconds: dict[str, float]
+    perplexity: dict[str, float]
 
 
 def halved(epoch: int, history: Mapping[str, Any]) -> float:
@@ -105,43 +115,47 @@ def curve(level: str, recipe: str, dtype: str, text: str, threads: int) -> Row:
     return _row(level, recipe, streams, steps, seconds, measures, dtype, threads)
 
 
-def training(level: str, recipe: str, text: str, seeds: int, epochs: int, threads: int) -> Row:
-    """Whole trainings from several seeds: held-out perplexity, and tokens per second."""
+def training(level: str, recipe: str, text: str, seed: int, epochs: int, threads: int) -> Training:
+    """A whole training from a seed, ours and PyTorch's."""
     cut = len(text) * 9 // 10
     text, held_out = text[:cut], text[cut:]
+    seen = twins.Recorder()
+    made = model(level, recipe, random_state=seed, n_threads=threads, max_iter=epochs)
+    start = twins.start_of(made, text)
+    twin, streams = twins.Twin(start), twins.windows(start, text)
+    made.set_params(callbacks=seen)
+    begun = time.perf_counter()
+    made.fit(text)
+    between = time.perf_counter()
+    for rate in seen.rates[:: len(streams.order(None))]:
+        twin.epoch(streams, rate)
+    seconds = {OURS: between - begun, "torch": time.perf_counter() - between}
+    found = {
+        OURS: made.perplexity(held_out),
+        "torch": twin.perplexity(twins.whole(start, held_out)),
+    }
+    print(f"{level}s, seed {seed}: perplexity {found}, {seconds}", file=sys.stderr, flush=True)
+    return Training(streams, len(seen.losses), seconds, found)
+
+
+def trainings(level: str, recipe: str, found: Sequence[Training], threads: int) -> Row:
+    """The row of trainings from several seeds: held-out perplexity, and tokens per second."""
+    mean, theirs = (
+        statistics.mean(one.perplexity[name] for one in found) for name in (OURS, "torch")
+    )
     times = {OURS: Times(), "torch": Times()}
-    found: dict[str, list[float]] = {OURS: [], "torch": []}
-    for seed in range(seeds):
-        seen = twins.Recorder()
-        made = model(level, recipe, random_state=seed, n_threads=threads, max_iter=epochs)
-        start = twins.start_of(made, text)
-        twin, streams = twins.Twin(start), twins.windows(start, text)
-        made.set_params(callbacks=seen)
-        begun = time.perf_counter()
-        made.fit(text)
-        between = time.perf_counter()
-        for rate in seen.rates[:: len(streams.order(None))]:
-            twin.epoch(streams, rate)
-        _add(times[OURS], between - begun)
-        _add(times["torch"], time.perf_counter() - between)
-        found[OURS].append(made.perplexity(held_out))
-        found["torch"].append(twin.perplexity(twins.whole(start, held_out)))
-        print(f"{level}, seed {seed}: {found}", file=sys.stderr, flush=True)
-    mean, theirs = (float(np.mean(found[name])) for name in (OURS, "torch"))
-    steps = len(streams.order(None)) * epochs
+    for name, own in times.items():
+        own.calls = own.turns = [one.seconds[name] for one in found]
     measures = {
         "perplexity": mean,
         "torch perplexity": theirs,
         "perplexity apart, %": 100 * abs(mean / theirs - 1),
         "torch": times[OURS].ratio(times["torch"]),
     }
-    seconds = {name: one.median for name, one in times.items()}
-    return _row(level, recipe, streams, steps, seconds, measures, "float32", threads, seeds)
-
-
-def _add(times: Times, seconds: float) -> None:
-    times.calls.append(seconds)
-    times.turns.append(seconds)
+    first, seconds = found[0], {name: one.median for name, one in times.items()}
+    return _row(
+        level, recipe, first.streams, first.steps, seconds, measures, "float32", threads, len(found)
+    )
 
 
 def _row(
@@ -181,9 +195,11 @@ def rows() -> Iterator[Row]:
                 for dtype in STEPS:
                     yield curve(level, recipe, dtype, text, threads)
         if chosen.quick:
-            yield training("char", "Zaremba", text[: len(text) // 20], 1, 1, threads)
+            level, seeds, epochs, text = "char", 1, 1, text[: len(text) // 20]
         else:
-            yield training("word", "Zaremba", text, chosen.seeds, EPOCHS, threads)
+            level, seeds, epochs = "word", chosen.seeds, EPOCHS
+        found = [training(level, "Zaremba", text, seed, epochs, threads) for seed in range(seeds)]
+        yield trainings(level, "Zaremba", found, threads)
 
 
 if __name__ == "__main__":

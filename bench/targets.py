@@ -243,6 +243,17 @@ ACCURACIES = {
     "UD-EWT tagging": 0.93,
 }
 
+# Task, measure, bound.
+SEQ2SEQ = [
+    ("sums", "exact accuracy", 0.995),
+    ("sums", "seconds", 120.0),
+    ("reversal", "on T-1-t", 0.95),
+    ("translation", "gain", 2.0),
+    ("summaries", "ROUGE-L", 0.9),
+    ("summaries", "gain", 0.1),
+    ("g2p_en", "words alike", 500.0),
+]
+
 TARGETS = [
     # Whole sequences in batches.
     Target("inference", "best", LEVEL, FLOAT32),
@@ -301,6 +312,11 @@ TARGETS = [
     Target("accuracy", "accuracy - TF-IDF", -0.015, {"cell": ["names"]}),
     Target("accuracy", "MAE / best beside", 1.0, most=True),
     Target("accuracy", "torch", 1.5),
+    # What sequence-to-sequence models learn.
+    *(
+        Target("seq2seq_tasks", measure, bound, {"cell": [name]}, most=measure == "seconds")
+        for name, measure, bound in SEQ2SEQ
+    ),
     # Other work on the machine: times over those of a quiet machine, or of two threads.
     Target("busy_neighbor", "time / quiet", 1.9, {"neighbors": [1]}, most=True),
     Target("busy_neighbor", "time / two threads", 1.3, {"neighbors": [0]}, most=True),
