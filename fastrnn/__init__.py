@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastrnn.files import FormatError, load
     from fastrnn.finite_differences import gradient_check
     from fastrnn.gradient_norms import gradient_flow
+    from fastrnn.interchange.from_keras import from_keras
     from fastrnn.interchange.from_onnx import from_onnx
     from fastrnn.interchange.from_torch import from_torch
     from fastrnn.interchange.onnx_backend import onnx_backend as onnx_backend
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fastrnn.layers.activation import Activation
     from fastrnn.layers.attention import Attention
     from fastrnn.layers.embedding import Embedding
+    from fastrnn.layers.final import Final
     from fastrnn.layers.modules import Dropout, LayerNorm, Linear
     from fastrnn.layers.reversed import Reversed
     from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
@@ -40,6 +42,7 @@ __all__ = [
     "Attention",
     "Dropout",
     "Embedding",
+    "Final",
     "FormatError",
     "LanguageModel",
     "LayerNorm",
@@ -50,6 +53,7 @@ __all__ = [
     "Sequential",
     "cells",
     "clip_grad_norm",
+    "from_keras",
     "from_onnx",
     "from_torch",
     "get_gemm",
@@ -80,6 +84,7 @@ _MODULES = {
     "Attention": "layers.attention",
     "Dropout": "layers.modules",
     "Embedding": "layers.embedding",
+    "Final": "layers.final",
     "Forecaster": "estimators",
     "FormatError": "files",
     "LanguageModel": "language.model",
@@ -95,6 +100,7 @@ _MODULES = {
     "TextClassifier": "estimators",
     "cells": "cells",
     "clip_grad_norm": "optim",
+    "from_keras": "interchange.from_keras",
     "from_onnx": "interchange.from_onnx",
     "from_torch": "interchange.from_torch",
     "gradient_check": "finite_differences",

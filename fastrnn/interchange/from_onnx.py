@@ -31,8 +31,7 @@ from fastrnn.interchange.onnx_values import (
     Value,
     Zeros,
 )
-from fastrnn.interchange.values import layer_of
-from fastrnn.layers.recurrent import Recurrent
+from fastrnn.interchange.stacking import stacked
 from fastrnn.layers.sequential import Sequential
 
 __all__ = ["from_onnx"]
@@ -133,7 +132,7 @@ def _sequential(graph: Graph) -> Any:
         step = step.before
     if len(steps) > MOSTLAYERS + graph.size // 4096:
         raise FormatError(f"expected fewer layers in a file of this size, got {len(steps)}")
-    layers = _stacked([one.make() for one in reversed(steps)])
+    layers = stacked([one.make() for one in reversed(steps)])
     return layers[0] if len(layers) == 1 else Sequential(*layers)
 
 
@@ -148,39 +147,6 @@ def _ancestors(graph: Graph, names: Sequence[str]) -> list[Node]:
             found.add(k)
             waiting += graph.nodes[k].inputs
     return [graph.nodes[k] for k in sorted(found)]
-
-
-def _stacked(layers: list[Any]) -> list[Any]:
-    """Recurrent layers of one kind and size on top of each other as one of several layers."""
-    found: list[list[Any]] = []
-    for layer in layers:
-        if found and _continues(found[-1][-1], layer):
-            found[-1].append(layer)
-        else:
-            found.append([layer])
-    return [group[0] if len(group) == 1 else _stack(group) for group in found]
-
-
-def _continues(below: Any, layer: Any) -> bool:
-    if not isinstance(layer, Recurrent) or type(below) is not type(layer):
-        return False
-    different = ("input_size", "random_state")
-    first, second = (
-        {name: value for name, value in one.config().items() if name not in different}
-        for one in (below, layer)
-    )
-    return first == second and layer.input_size == below.output_size
-
-
-def _stack(group: list[Any]) -> Any:
-    values = {
-        name.replace("_l0", f"_l{k}"): value
-        for k, layer in enumerate(group)
-        for name, value in layer.params.items()
-    }
-    options = {**group[0].config(), "num_layers": len(group)}
-    del options["dtype"]
-    return layer_of(type(group[0]), values, **options)
 
 
 class _Walk:
