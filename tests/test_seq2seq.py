@@ -18,6 +18,7 @@ import pytest
 import fastrnn
 from fastrnn import FormatError, Seq2Seq, metrics, tensorfile
 from fastrnn.parameterized import NotFittedError
+from fastrnn.seq2seq.fitted import _Search
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.training.plan import TrainingState
 
@@ -139,7 +140,8 @@ def test_teacher_forcing_is_asked_for_epoch_and_history() -> None:
         seen.append((epoch, len(history["loss"])))
         return 1.0 - 0.2 * epoch
 
-    Seq2Seq(**{**SMALL, "max_iter": 3}, teacher_forcing=schedule).fit(WORDS, reverse(WORDS))
+    options = {**SMALL, "max_iter": 3, "batch_size": 9}
+    Seq2Seq(**options, teacher_forcing=schedule).fit(WORDS, reverse(WORDS))
     assert seen == [(0, 0), (1, 1), (2, 2)]
     bad = Seq2Seq(**SMALL, teacher_forcing=lambda epoch, history: 2)
     with pytest.raises(ValueError, match=r"teacher_forcing\(epoch, history\): expected a number"):
@@ -162,6 +164,7 @@ def test_early_stopping_holds_out_whole_sources_and_keeps_the_best() -> None:
     assert len(set(held)) == 9
     assert len(held) == 27
     assert not set(first) & set(held)
+    assert len({one[0] for one in held}) > 2, "drawn from all sources, not the first"
     assert [s[::-1] for s in first + held] == second + theirs
     with pytest.raises(ValueError, match="early_stopping: expected at least two distinct sources"):
         Seq2Seq(early_stopping=True).fit(["a", "a"], ["b", "c"])
@@ -292,6 +295,22 @@ def test_an_answer_has_the_same_bits_in_any_batch(beam_size: int) -> None:
         assert model.log_prob([source], alone)[0] == probabilities[i] == scores[i]
 
 
+def test_what_greedy_search_finds_stays_in_the_running() -> None:
+    def output(score: float, *tokens: int) -> tuple[np.ndarray, float]:
+        return np.array(tokens), score
+
+    found = [output(-1.0, 2, 3), output(-3.0, 4)]
+    for exponent, likely, expected in (
+        (0.0, output(-2.0, 5), [-1.0, -2.0]),
+        (0.0, output(-0.5, 5), [-0.5, -1.0]),
+        (0.0, output(-4.0, 5), [-1.0, -3.0]),
+        (0.0, output(-1.0, 2, 3), [-1.0, -3.0]),
+        (9.0, output(-4.0, 5, 5, 5, 5, 5), [-4.0, -1.0]),
+    ):
+        joined = _Search(2, None, exponent)._joined(list(found), [likely])
+        assert [score for _, score in joined] == expected
+
+
 def test_a_large_beam_finds_the_likeliest_of_all_outputs() -> None:
     model = half_trained()
     every = ["".join(o) for n in range(5) for o in itertools.product("abc", repeat=n)]
@@ -311,6 +330,8 @@ def test_lengths_of_outputs() -> None:
     # A model that never ends goes as far as the longest target, or in proportion to its source.
     model.layers_["output"].params["bias"][Vocabulary.BOUNDARY] = -1e4
     assert [len(one) for one in model.predict(["", "ab", "abc", "abcabca"])] == [3, 3, 3, 7]
+    shorter = copy.deepcopy(model).set_params(warm_start=True, max_iter=1).fit(["a"], ["a"])
+    assert [len(one) for one in shorter.predict(["ab", "abcabca"])] == [3, 7]
     begun = Seq2Seq(hidden_size=4, random_state=0).initialize(["a", "b"], ["a", "b"])
     begun.layers_["output"].params["bias"][Vocabulary.BOUNDARY] = -1e4
     assert [len(one) for one in begun.predict(["", "aba"])] == [10, 16]
@@ -367,6 +388,8 @@ def test_attention_is_over_the_tokens_of_the_source(model: Seq2Seq) -> None:
     with pytest.raises(AttributeError, match="attention_: expected a call of predict before"):
         _ = Seq2Seq(hidden_size=3).initialize(["a", "b"], ["a", "b"]).attention_
     plain = half_trained(attention=None)
+    plain.predict(["a"])
+    assert not hasattr(plain, "attention_")
     with pytest.raises(ValueError, match="attention: expected a model with 'additive' or 'dot'"):
         plain.attention_weights(["a"], ["a"])
 
@@ -645,6 +668,14 @@ def test_a_file_that_does_not_fit_itself_is_a_format_error(
     model.save(path)
     changed(path, way, value)
     with pytest.raises(FormatError, match=message):
+        fastrnn.load(path)
+
+
+def test_states_of_two_directions_are_not_copied_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    Seq2Seq(bridge="zeros", hidden_size=4).initialize(["a"], ["b"]).save(path)
+    changed(path, ["bridge"], "copy")
+    with pytest.raises(FormatError, match="bridge: expected one of zeros, got 'copy'"):
         fastrnn.load(path)
 
 

@@ -163,6 +163,18 @@ def test_a_search_ends_when_nothing_better_can_come() -> None:
         assert table.asked < 100
 
 
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 4.0])
+def test_a_search_does_not_end_too_early(exponent: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = np.full(60, 9)
+    found = beam_search(Table(60, 5), some, END, FIRST, 3, exponent)
+    monkeypatch.setattr(
+        decoding._Beams, "are_open", lambda self, largest: self.scores.max(axis=1) > -np.inf
+    )
+    without = beam_search(Table(60, 5), some, END, FIRST, 3, exponent)
+    for one, other in zip(found, without, strict=True):
+        assert [(a.tolist(), x) for a, x in one] == [(a.tolist(), x) for a, x in other]
+
+
 def test_sources_that_are_finished_drop_out() -> None:
     class Uneven(Table):
         def logits(self, source: int, begun: tuple[int, ...]) -> np.ndarray:

@@ -125,7 +125,9 @@ def test_gradients_with_label_smoothing() -> None:
     close(one, loss)
 
 
-@pytest.mark.parametrize("options", [KINDS[0], KINDS[2], KINDS[4]], ids=str)
+@pytest.mark.parametrize(
+    "options", [KINDS[0], KINDS[2], KINDS[4], {"recurrent_dropout": 0.4}], ids=str
+)
 def test_step_by_step_is_the_whole_at_once(options: Any) -> None:
     """A network whose feeding has no weight, walked both ways: the same loss and gradients."""
     slow, fast = network(**options, input_feeding=True), network(**options)
@@ -187,6 +189,11 @@ def test_teacher_forcing_reads_what_the_model_finds_likeliest() -> None:
     likeliest = one.output(h)[:, 1:].argmax(axis=1).reshape(3, -1) + 1
     assert np.array_equal(mixed[:, 1:], likeliest[:, :-1])
     assert not np.array_equal(mixed, ids)
+    one.output.params["bias"][Vocabulary.UNKNOWN] = 1e4  # which is never written
+    assert np.array_equal(one._mixed(sources, ids, 0.0), mixed)
+    one.output.params["bias"][END] = 1e3
+    assert (one._mixed(sources, ids, 0.0)[:, 1:] == END).all()
+    one.output.params["bias"][END] = -1e3
     drawn = np.mean([(one._mixed(sources, ids, 0.5) == ids)[:, 1:].mean() for _ in range(50)])
     chance = (mixed == ids)[:, 1:].mean()
     assert 0.4 < drawn < 0.65 + chance

@@ -204,6 +204,8 @@ class PairMethods(Parameterized):
         """`attention_weights` of what `predict` has read and written last."""
         if not hasattr(self, "_last"):
             raise AttributeError("attention_: expected a call of predict before, got none")
+        if "attention" not in self.layers_:
+            raise AttributeError("attention_: expected a model with 'additive' or 'dot', got None")
         return self._weights(*self._last)
 
     def _weights(self, sources: list[Ids], targets: list[Ids]) -> list[NDArray[Any]]:

@@ -75,8 +75,8 @@ class Seq2Seq(StoredPairs):
         Whether sources and targets have one vocabulary; each has its vectors.
     teacher_forcing : float or callable, default 1.0
         How likely, in training, the decoder reads a token of the target, not the one that it finds
-        likeliest itself; or a function of the epoch (from 0) and the history that gives that (S.
-        Bengio et al., "Scheduled sampling", NeurIPS 2015).
+        likeliest itself; or a function of the epoch (from 0) and the history, asked once an epoch,
+        that gives that (S. Bengio et al., "Scheduled sampling", NeurIPS 2015).
     label_smoothing : float, default 0.0
         In training, the share of each token's probability that is asked for of all tokens alike (C.
         Szegedy et al., CVPR 2016).
@@ -308,7 +308,14 @@ class Seq2Seq(StoredPairs):
             ),
             model=self,
         )
-        network.teacher_forcing = lambda: self._forcing(training.epoch, training.history)
+        asked: dict[int, float] = {}  # by epoch
+
+        def forcing() -> float:
+            if training.epoch not in asked:
+                asked[training.epoch] = self._forcing(training.epoch, training.history)
+            return asked[training.epoch]
+
+        network.teacher_forcing = forcing
         return self._train(training, before, resume)
 
     def initialize(self, source_tokens: Any, target_tokens: Any) -> Self:
