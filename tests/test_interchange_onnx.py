@@ -87,6 +87,13 @@ def layers() -> dict[str, Any]:
             fastrnn.Activation("relu"),
             fastrnn.Activation("softmax"),
         ),
+        "classifier": fastrnn.Sequential(
+            fastrnn.Final(fastrnn.LSTM(D, H, 2, bidirectional=True, random_state=0)),
+            fastrnn.Linear(2 * H, 2, random_state=0),
+        ),
+        "end of a reversed one": fastrnn.Final(
+            fastrnn.Reversed(fastrnn.GRU(D, H, random_state=0))
+        ),
         "none recurrent": fastrnn.Sequential(fastrnn.Linear(D, 2), fastrnn.Activation("relu")),
     }  # fmt: skip
 
@@ -117,7 +124,8 @@ def test_onnxruntime_runs_what_is_written(name: str, onnx: ModuleType, tmp_path:
         return
     state = state_of(feeds, "") if "h0" in feeds else (state_of(feeds, "_0"), state_of(feeds, "_1"))
     y, last = layer(feeds["x"], state, LENGTHS)
-    real = np.arange(T)[None, :] < LENGTHS[:, None]  # what linear layers make of padding is ours
+    # what linear layers make of padding is ours
+    real = np.arange(T)[None, :] < LENGTHS[:, None] if y.ndim == 3 else ...
     near(found[0][real], y[real])
     for one, expected in zip(found[1:], flat(last), strict=True):
         near(one, expected)
@@ -129,7 +137,9 @@ def test_what_is_written_comes_back(name: str, tmp_path: Path) -> None:
     layer.to_onnx(path)
     again = fastrnn.from_onnx(path)
     assert type(again) is type(layer)
-    if name not in ("text", "two recurrent layers"):  # a Sequential may come back flatter
+    if name == "classifier":  # a model of two LSTM nodes, of which the second alone is Final
+        assert [type(one).__name__ for one in again.layers] == ["LSTM", "Final", "Linear"]
+    elif name not in ("text", "two recurrent layers"):  # a Sequential may come back flatter
         for key, param in layer.params.items():
             np.testing.assert_array_equal(again.params[key], param)
     rng = np.random.default_rng(0)
@@ -137,8 +147,10 @@ def test_what_is_written_comes_back(name: str, tmp_path: Path) -> None:
     if name == "text":
         x = rng.integers(0, 7, (N, T))
     given = {} if name == "none recurrent" else {"lengths": LENGTHS}
-    y, found = layer(x, **given), again(x, **given)
-    for one, expected in zip(flat(found), flat(y), strict=True):
+    y, found = flat(layer(x, **given)), flat(again(x, **given))
+    if name == "classifier":  # states of two layers, which were one
+        found[1:] = [np.concatenate(found[1::2]), np.concatenate(found[2::2])]
+    for one, expected in zip(found, y, strict=True):
         np.testing.assert_array_equal(one, expected)
 
 
@@ -192,6 +204,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         fastrnn.Sequential(fastrnn.GRU(D, 2), fastrnn.Linear(2, 2, dtype="float64")).to_onnx(path)
     with pytest.raises(ValueError, match="expected an Embedding only as the first layer"):
         fastrnn.Sequential(fastrnn.GRU(D, 2), fastrnn.Embedding(2, 2)).to_onnx(path)
+    with pytest.raises(ValueError, match="expected no recurrent layer behind a Final, got one"):
+        fastrnn.Sequential(fastrnn.Final(fastrnn.GRU(D, 2)), fastrnn.GRU(2, 2)).to_onnx(path)
     with pytest.raises(TypeError, match="states: expected True or False"):
         fastrnn.GRU(D, H).to_onnx(path, states=1)
     assert not path.exists()
@@ -401,12 +415,48 @@ def test_a_graph_as_exporters_write_it(onnx: ModuleType) -> None:
     assert (alone.input_size, alone.hidden_size) == (H, H)
 
 
+def test_classifiers_read_the_end(onnx: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    two = {
+        name: np.concatenate([value, -value]) for name, value in weights().items()
+    }  # both directions
+    head = {
+        "M": rng.standard_normal((H, 2)).astype(np.float32),
+        "M2": rng.standard_normal((2 * H, 2)).astype(np.float32),
+        "b": rng.standard_normal(2).astype(np.float32),
+        "zero": [0], "last": np.int64(-1), "one": [1], "join": [0, -1],
+    }  # fmt: skip
+    usual = {"hidden_size": H}
+    both = {**usual, "direction": "bidirectional"}
+    cases = [
+        ([("LSTM", ["x", "W", "R", "B"], ["s", "h"], usual), ("Squeeze", ["h", "zero"], ["u"], {}),
+          ("Gemm", ["u", "M", "b"], ["y"], {})], weights()),
+        ([("LSTM", ["x", "W", "R", "B"], ["s"], usual), ("Squeeze", ["s", "one"], ["u"], {}),
+          ("Gather", ["u", "last"], ["v"], {"axis": 0}), ("Gemm", ["v", "M", "b"], ["y"], {})],
+         weights()),
+        ([("LSTM", ["x", "W", "R", "B"], ["s", "h"], both),
+          ("Transpose", ["h"], ["u"], {"perm": [1, 0, 2]}), ("Reshape", ["u", "join"], ["v"], {}),
+          ("MatMul", ["v", "M2"], ["w"], {}), ("Add", ["w", "b"], ["y"], {})], two),
+        ([("LSTM", ["x", "W", "R", "B"], ["s", "h"], usual), ("Gather", ["h", "last"], ["y"], {})],
+         weights()),
+    ]  # fmt: skip
+    x = rng.standard_normal((T, N, D)).astype(np.float32)
+    for nodes, constants in cases:
+        model = graph(onnx, nodes, {**constants, **head}, X)
+        layer = fastrnn.from_onnx(model)
+        first = layer.layers[0] if isinstance(layer, fastrnn.Sequential) else layer
+        assert isinstance(first, fastrnn.Final)
+        near(layer(x.swapaxes(0, 1))[0], run(model, {"x": x})[0], 2e-6)
+
+
 X = ["t", "n", D]
 LSTM = ("LSTM", ["x", "W", "R", "B"], ["s"], {})
 ONE = {"one": np.array([1])}
 REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([("Conv", ["x", "W"], ["y"], {})], {}, r"node 'y' \(Conv\): expected an operator"),
     ([LSTM, ("Gather", ["s", "zero"], ["y"], {})], {"zero": np.int64(0)}, "parts of data cannot"),
+    ([("LSTM", ["x", "W", "R", "B"], ["s"], {"direction": "reverse"}),
+      ("Gather", ["s", "last"], ["y"], {})], {"last": np.int64(-1)}, "parts of data cannot"),
     ([LSTM, ("Add", ["s", "s"], ["y"], {})], {}, "Add.: expected one input of data, and constants"),
     ([LSTM, ("Softmax", ["s"], ["y"], {"axis": 0})], {}, "axis: expected the last"),
     ([LSTM, ("Reshape", ["s", "shape"], ["y"], {})], {"shape": np.array([-1, H])}, "to join"),
@@ -423,7 +473,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([LSTM, ("LSTM", ["s", "W", "R", "B"], ["y"], {})], {}, "expected X of 3 axes, got 4"),
     ([LSTM, ("Squeeze", ["s", "one"], ["u"], {}), ("Transpose", ["u"], ["v"], {"perm": [1, 0, 2]}),
       ("LSTM", ["v", "W", "R", "B"], ["y"], {})], ONE, "time and batch where the layers before"),
-    ([("LSTM", ["x", "W", "R", "B"], ["s", "h"], {}), ("Squeeze", ["h", "one"], ["y"], {})], ONE,
+    ([("LSTM", ["x", "W", "R", "B"], ["s", "h", "c"], {}), ("Identity", ["c"], ["y"], {})], {},
      "output besides final states, got none"),
     ([("Identity", ["x"], ["y"], {})], {}, "output 'y': expected the result of layers"),
     ([("Relu", ["none"], ["y"], {})], {}, "expected 'none' to be made before it is used"),

@@ -172,6 +172,32 @@ def test_half_precision_of_torch_becomes_float32(torch: ModuleType) -> None:
         np.testing.assert_array_equal(layer.params["weight_hh_l0"], expected)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of itself
+@pytest.mark.parametrize("last", [False, True])
+def test_onnx_as_torch_exports_it(torch: ModuleType, last: bool, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(7, D)
+            self.lstm = torch.nn.LSTM(D, H, 2, bidirectional=not last, batch_first=True)
+            self.head = torch.nn.Linear(H if last else 2 * H, 2)
+
+        def forward(self, x: Any) -> Any:
+            y, _ = self.lstm(self.embedding(x))
+            return self.head(y[:, -1] if last else y).softmax(-1)
+
+    torch.manual_seed(0)
+    model = Model().eval()
+    x = np.arange(N * T).reshape(N, T) % 7
+    free = {"x": {0: "batch", 1: "time"}}
+    arguments = (model, (torch.from_numpy(x),), tmp_path / "model.onnx")
+    torch.onnx.export(*arguments, dynamo=False, input_names=["x"], dynamic_axes=free)
+    layer = fastrnn.from_onnx(tmp_path / "model.onnx")
+    np.testing.assert_allclose(layer(x)[0], model(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
+
+
 # State dicts, of which torch need not be there
 
 

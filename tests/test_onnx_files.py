@@ -155,7 +155,7 @@ def hostile() -> dict[str, bytes]:
     x = message(11, [data(1, "x"), message(2, [message(1, [message(2, [message(1, [])])])])])
     chain = [
         message(1, [data(1, f"{i}" if i else "x"), data(2, f"{i + 1}"), data(4, "Relu")])
-        for i in range(3_000)
+        for i in range(1_500)
     ]
     weight = tensor(np.zeros((64, 64), np.float32), "W")
     used = [
@@ -175,7 +175,7 @@ def hostile() -> dict[str, bytes]:
         "small numbers": model(message(1, [message(5, [data(8, b"\x01" * n)])])),
         "small floats": model(message(1, [message(5, [data(7, bytes(4 * n))])])),
         "sizes": model(message(5, [C, data(1, b"\x01" * n)]), message(12, [data(1, "c")])),
-        "a long chain": model(*chain, x, message(12, [data(1, "3000")])),
+        "a long chain": model(*chain, x, message(12, [data(1, "1500")])),
         "one weight many times": model(*used, weight, x, message(12, [data(1, "500")])),
         "constants that double": model(*doubled, seed, x, message(12, [data(1, "y")])),
         "fields within fields": joined(*[message(7, [message(1, [data(1, "x" * 100)])])]) * 500,

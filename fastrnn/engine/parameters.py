@@ -130,7 +130,8 @@ class Layer(Savable):
         """Write an ONNX model that computes the same, for onnxruntime and others.
 
         Its input ``x`` is (batch, time, units), or indices (batch, time) where an `Embedding` comes
-        first; batch and time are free. Its outputs are ``y`` (batch, time, units) and a recurrent
+        first; batch and time are free. Its outputs are ``y`` (batch, time, units), or (batch,
+        units) behind a `Final`, and a recurrent
         layer's final states ``h_n`` and, for an LSTM, ``c_n``, each (L*dirs, batch, H). Where
         several layers are recurrent, the names of their states end in ``_0``, ``_1``, ... Needs
         neither the onnx package nor a copy of the weights in memory.
@@ -150,8 +151,8 @@ class Layer(Savable):
         Raises
         ------
         TypeError
-            If a layer is of another kind than RNN, LSTM, GRU, OnnxRecurrent, Reversed, Linear,
-            Embedding, LayerNorm, Dropout, Activation or Sequential.
+            If a layer is of another kind than RNN, LSTM, GRU, OnnxRecurrent, Reversed, Final,
+            Linear, Embedding, LayerNorm, Dropout, Activation or Sequential.
         ValueError
             If ONNX has no such layer: an LSTM with projection, layers of several dtypes.
         """

@@ -36,7 +36,8 @@ from fastrnn.layers.sequential import Sequential
 
 __all__ = ["from_onnx"]
 
-MOSTLAYERS = 64
+MOST_NODES, MOST_LAYERS = 1024, 64
+"""What even the smallest file may have; each takes memory."""
 
 SLACK = 1 << 16
 """Bytes that constants and layers may have beyond what the file's size justifies."""
@@ -53,9 +54,9 @@ def from_onnx(source: Source, node: str | None = None) -> Any:
 
     Our layers take and give (N, T, D), both directions' results side by side, whatever order of
     axes the model has: transpose for them where the model is time first, as ONNX is by default.
-    States and lengths that the graph takes
-    as inputs are arguments of the call here; so is a final state a second result. A constant
-    initial state becomes ``initial_state="learned"``.
+    States and lengths that the graph takes as inputs are arguments of the call here; so is a final
+    state a second result. Where only the last output or the final h is read, as classifiers do, the
+    layer becomes `Final`. A constant initial state becomes ``initial_state="learned"``.
 
     Other functions than the usual ones, clipping, peepholes and coupled gates are computed by
     `OnnxRecurrent`, on the array twin; a node in reverse direction by `Reversed`.
@@ -77,7 +78,7 @@ def from_onnx(source: Source, node: str | None = None) -> Any:
     FormatError
         If the file is no ONNX model, contradicts itself, or has what cannot be taken: the message
         names the node. Not taken are other operators, branches (the result may depend on one path
-        alone), steps or states picked out of a sequence, softmax over another axis than the last,
+        alone), other steps of a sequence than the last, softmax over another axis than the last,
         constant lengths, and weights that are not constant.
     OSError
         If the file cannot be read.
@@ -96,7 +97,7 @@ def from_onnx(source: Source, node: str | None = None) -> Any:
         if node is not None:
             return _alone(graph, node)
         return _sequential(graph)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise FormatError(f"{where}: {error}") from error
 
 
@@ -130,7 +131,7 @@ def _sequential(graph: Graph) -> Any:
     while step is not None:
         steps.append(step)
         step = step.before
-    if len(steps) > MOSTLAYERS + graph.size // 4096:
+    if len(steps) > MOST_LAYERS + graph.size // 4096:
         raise FormatError(f"expected fewer layers in a file of this size, got {len(steps)}")
     layers = stacked([one.make() for one in reversed(steps)])
     return layers[0] if len(layers) == 1 else Sequential(*layers)
@@ -146,6 +147,8 @@ def _ancestors(graph: Graph, names: Sequence[str]) -> list[Node]:
         if k is not None and k not in found:
             found.add(k)
             waiting += graph.nodes[k].inputs
+    if len(found) > MOST_NODES + graph.size // 512:
+        raise FormatError(f"expected fewer nodes in a file of this size, got {len(found)}")
     return [graph.nodes[k] for k in sorted(found)]
 
 
@@ -182,12 +185,15 @@ class _Walk:
                 found.append((name, value))
             else:
                 raise FormatError(f"output {name!r:.80}: expected the result of layers")
+        ends = [state.data for state in states if state.data is not None]
+        if not found and len(ends) == 1:
+            found = [("h", ends[0])]
         if len({value.step for _, value in found}) != 1:
             listed = ", ".join(f"{name!r:.80}" for name, _ in found)
             raise FormatError(f"expected one output besides final states, got {listed or 'none'}")
         data = found[0][1]
-        on_way = {id(step) for step in _way(data.step)}
-        if any(id(state.step) not in on_way for state in states):
+        on_way = {id(step.states) for step in _way(data.step)}
+        if any(id(state.of) not in on_way for state in states):
             raise FormatError("expected final states of the layers on the way, got another's")
         return data.step
 

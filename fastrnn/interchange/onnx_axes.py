@@ -188,8 +188,8 @@ def _split(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 def _concat(node: Node, inputs: Inputs, opset: int) -> Value:
-    if all(isinstance(one, State) for one in inputs):
-        return inputs[-1] if inputs[-1] is not None else Given()
+    if isinstance(inputs[-1], State) and all(isinstance(one, State) for one in inputs):
+        return State(inputs[-1].of)
     parts: list[int | str] = []
     for one in inputs:
         if isinstance(one, Sizes):
@@ -218,11 +218,27 @@ def _zeros(node: Node, inputs: Inputs, opset: int) -> Value:
     raise Reason("expected zeros of the data's sizes")
 
 
+def _also_of_states(operator: Operator) -> Operator:
+    """The operator, also of a final state, which stays one."""
+
+    def moved(node: Node, inputs: Inputs, opset: int) -> Value:
+        state = inputs[0]
+        if not isinstance(state, State) or state.data is None:
+            return operator(node, inputs, opset)
+        try:
+            data = operator(node, [state.data, *inputs[1:]], opset)
+        except Reason:  # then nothing but a result of the graph
+            return State(state.of)
+        return replace(state, data=data if isinstance(data, Data) else None)
+
+    return moved
+
+
 MOVES: dict[str, Operator] = {
-    "Transpose": _transpose,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Reshape": _reshape,
+    "Transpose": _also_of_states(_transpose),
+    "Squeeze": _also_of_states(_squeeze),
+    "Unsqueeze": _also_of_states(_unsqueeze),
+    "Reshape": _also_of_states(_reshape),
     "Shape": _sizes,
     "Slice": _slice,
     "Split": _split,

@@ -19,6 +19,7 @@ from fastrnn.interchange.onnx_values import Axis, Data, Given, Reason, Sizes, St
 from fastrnn.interchange.values import layer_of
 from fastrnn.layers.activation import Activation
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.final import Final
 from fastrnn.layers.modules import LayerNorm, Linear
 
 __all__ = ["LAYERS"]
@@ -44,6 +45,8 @@ Operator = Callable[[Walk, Node, Inputs], Any]
 def _data(inputs: Inputs, number: int = 0) -> Data:
     """An input that must be data, the others being constants."""
     value = inputs[number] if number < len(inputs) else None
+    if isinstance(value, State) and value.data is not None:
+        value = value.data
     if not isinstance(value, Data):
         raise Reason("expected one input of data, and constants")
     for k, other in enumerate(inputs):
@@ -80,9 +83,15 @@ def _recurrent(walk: Walk, node: Node, inputs: Inputs) -> list[Value]:
         Axis("dirs", 2) if node.attribute("direction", str) == "bidirectional" else Axis("one", 1)
     )
     axes = (batch, time, dirs) if layout else (time, dirs, batch)
-    step = Step(x.step, make)
-    data = Data((*axes, Axis("units", H)), step, time.name, batch.name)
-    return [data, State(step), State(step)]
+    states = object()
+    final = Step(x.step, lambda: Final(make()), states=states)
+    # With lengths, a sequence's last output need not stand at the last step.
+    ends_last = node.attribute("direction", str, "forward") == "forward" and lengths is None
+    step = Step(x.step, make, final=final if ends_last else None, states=states)
+    units = Axis("units", H)
+    data = Data((*axes, units), step, time.name, batch.name)
+    h = Data((batch, dirs, units) if layout else (dirs, batch, units), final, None, batch.name)
+    return [data, State(states, h), State(states)]
 
 
 def _after(x: Data, make: Callable[[], Any], **options: Any) -> Data:
@@ -173,6 +182,10 @@ def _embedding(walk: Walk, node: Node, inputs: Inputs) -> Value:
     if isinstance(inputs[0], Sizes):
         return part_of_sizes(node, inputs)
     x = _data(inputs, 1) if len(inputs) > 1 and isinstance(inputs[1], Data) else None
+    if x is None and isinstance(inputs[0], Data | State):
+        last = _last_step(node, inputs)
+        if last is not None:
+            return last
     if x is None:
         if isinstance(inputs[0], Data) and inputs[0].step is None:
             return Given()
@@ -185,6 +198,23 @@ def _embedding(walk: Walk, node: Node, inputs: Inputs) -> Value:
     sizes = {"num_embeddings": V, "embedding_dim": D}
     step = Step(None, lambda: layer_of(Embedding, {"weight": table}, **sizes))
     return replace(x, axes=(*x.axes, Axis("units", D)), step=step)
+
+
+def _last_step(node: Node, inputs: Inputs) -> Value | None:
+    """Data at its last step, or a state of the one layer there is; None for any other part."""
+    value, index = inputs[0], inputs[1] if len(inputs) > 1 else None
+    x = value.data if isinstance(value, State) else value
+    if not isinstance(x, Data) or not isinstance(index, np.ndarray) or index.ndim > 1:
+        return None
+    axis = axis_of(node, len(x.axes), 0)
+    place, picked = x.axes[axis], index.reshape(-1).tolist()
+    rest = (*x.axes[:axis], *([Axis("one", 1)] * index.ndim), *x.axes[axis + 1 :])
+    if isinstance(value, State):
+        if place.name == "one" and picked in ([0], [-1]):
+            return replace(value, data=replace(x, axes=rest))
+    elif place.name == x.time and picked == [-1] and x.step is not None and x.step.final:
+        return replace(x, axes=rest, step=x.step.final, time=None)
+    return None
 
 
 def _layer_norm(walk: Walk, node: Node, inputs: Inputs) -> Value:
@@ -234,7 +264,8 @@ def _dropout(walk: Walk, node: Node, inputs: Inputs) -> Value:
 
 
 def _passed(walk: Walk, node: Node, inputs: Inputs) -> Value:
-    assert inputs[0] is not None
+    if inputs[0] is None:
+        raise Reason("expected an input, got none")
     return inputs[0]
 
 

@@ -30,7 +30,7 @@ class Axis:
     size: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """A layer on the way from the input, and the one before it."""
 
@@ -38,6 +38,10 @@ class Step:
     make: Callable[[], Any]
     bias: Callable[[np.ndarray], Step] | None = None
     """Of a Linear without a bias: the same with one."""
+    final: Step | None = None
+    """Of a recurrent layer that ends with the last step: the same, giving its last output alone."""
+    states: object = None
+    """Of a recurrent layer: stands for its final states, also where it gives its last output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,11 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A recurrent layer's final state."""
+    """A recurrent layer's final state; where it is h, also as data that `Final` gives."""
 
-    step: Step
+    of: object
+    """What the layer's step has as ``states``."""
+    data: Data | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,25 +181,27 @@ def _build(graph: _Graph, layers: list[Any], states: bool, lengths: bool) -> Non
     sizes: list[Size] = ["batch", "time"] if index else ["batch", "time", width]
     x = graph.input("x", INT64 if index else CODES[graph.dtype], sizes)
     ends = graph.input("lengths", INT32, ["batch"]) if lengths and count else ""
-    time_first, number, finals = False, 0, []
+    time_first, at_end, number, finals = False, False, 0, []
     for kind, layer in zip(kinds, layers, strict=True):
         if kind in _RECURRENT:
+            if at_end:
+                raise ValueError("to_onnx: expected no recurrent layer behind a Final, got one")
             if not time_first:
-                order = [1, 0, 2]
-                (x,) = graph.node("Transpose", [x], perm=order)
+                (x,) = graph.node("Transpose", [x], perm=[1, 0, 2])
                 time_first = True
             suffix = "" if count == 1 else f"_{number}"
             number += 1
-            x, last = _recurrent(graph, kind, layer, x, ends, states, suffix)
+            x, last = _recurrent(graph, layer, x, ends, states, suffix)
             finals += last
             width = layer.output_size
+            at_end = kind == "Final"
         else:
             x, width = _WRITERS[kind](graph, layer, x, width)
-    if time_first:
+    if time_first and not at_end:
         graph.node("Transpose", [x], ["y"], perm=[1, 0, 2])
     else:
         graph.node("Identity", [x], ["y"])
-    graph.output("y", ["batch", "time", width] if width else ["batch", "time", "units"])
+    graph.output("y", ["batch", width] if at_end else ["batch", "time", width])
     for name, last_sizes in finals:
         graph.output(name, last_sizes)
 
@@ -215,25 +217,28 @@ def _input_width(layers: list[Any]) -> Size:
 
 
 def _recurrent(
-    graph: _Graph, kind: str, layer: Any, x: str, ends: str, states: bool, suffix: str
+    graph: _Graph, layer: Any, x: str, ends: str, states: bool, suffix: str
 ) -> tuple[str, list[tuple[str, list[Size]]]]:
     """A recurrent layer's nodes, one for each of its layers.
 
     Returns
     -------
     str
-        Its result, (T, N, dirs*H).
+        Its result, (T, N, dirs*H), or (N, dirs*H) of a Final.
     list
         Names and sizes of its final states.
     """
-    inner = layer.layer if kind == "Reversed" else layer
+    at_end = type_name(layer) == "Final"
+    inner = layer.layer if at_end else layer
+    reverse = type_name(inner) == "Reversed"
+    inner = inner.layer if reverse else inner
     config = inner.config()
     if config.get("proj_size"):
         raise ValueError(
             f"proj_size: expected 0, for ONNX's LSTM has no projection, got {config['proj_size']}"
         )
     L, dirs, H = config["num_layers"], 2 if config["bidirectional"] else 1, config["hidden_size"]
-    op_type, attributes = _operator(inner, config, dirs, kind == "Reversed")
+    op_type, attributes = _operator(inner, config, dirs, reverse)
     names = [f"{one}" for one in inner.cell.states]
     sizes: list[Size] = [L * dirs, "batch", H]
     if states:
@@ -255,6 +260,9 @@ def _recurrent(
         x = _side_by_side(graph, made[0], dirs, H)
         for found, name in zip(last, made[1:], strict=True):
             found.append(name)
+    if at_end:
+        (x,) = graph.node("Transpose", [last[0][-1]], perm=[1, 0, 2])
+        (x,) = graph.node("Reshape", [x, graph.constant(np.array([0, dirs * H]))])
     finals = []
     for name, found in zip(names, last, strict=True):
         out = f"{name}_n{suffix}"
@@ -376,7 +384,7 @@ def _activation(graph: _Graph, layer: Any, x: str, width: Size) -> tuple[str, Si
     return y, width
 
 
-_RECURRENT = ("LSTM", "GRU", "RNN", "OnnxRecurrent", "Reversed")
+_RECURRENT = ("LSTM", "GRU", "RNN", "OnnxRecurrent", "Reversed", "Final")
 
 _WRITERS: dict[str, Callable[[_Graph, Any, str, Size], tuple[str, Size]]] = {
     "Linear": _linear,
