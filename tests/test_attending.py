@@ -73,15 +73,15 @@ def both_ways(queries, dcontexts, keys, projected, score, lengths, Ts):
 
 
 def exactly(queries, dcontexts, keys, projected, score, lengths, Ts):
-    """The same by the array formulas in float64."""
-    k = keys.astype(np.float64)
-    p = k if projected is keys else projected.astype(np.float64)
-    v = None if score is None else score.astype(np.float64)
+    """The same by the array formulas in long double, which rounds less than either dtype."""
+    k = keys.astype(np.longdouble)
+    p = k if projected is keys else projected.astype(np.longdouble)
+    v = None if score is None else score.astype(np.longdouble)
     sources = Sources(k, p, v, lengths, Ts)
-    context, weights = array_attend(queries.astype(np.float64), sources)
+    context, weights = array_attend(queries.astype(np.longdouble), sources)
     sums = zeros(sources)
     dqueries = array_attend_backward(
-        dcontexts.astype(np.float64), queries.astype(np.float64), weights, sources, sums
+        dcontexts.astype(np.longdouble), queries.astype(np.longdouble), weights, sources, sums
     )
     return {
         "context": context,

@@ -71,7 +71,7 @@ static real *numbers(size_t n)
 
 /* ---- the kernels ---- */
 
-static void test_cross_entropy(size_t k)
+static void check_cross_entropy(size_t k, double smoothing)
 {
     enum { ROWS = 3 };
     real *z = numbers(ROWS * k), *grad = numbers(ROWS * k);
@@ -82,19 +82,21 @@ static void test_cross_entropy(size_t k)
         weights[row] = row;
         loss[row] = -1;
     }
-    frn_cross_entropy p = {k, z, targets, weights, 0.5, loss, grad};
+    frn_cross_entropy p = {k, z, targets, weights, 0.5, smoothing, loss, grad};
     cross_entropy(&p, 0, ROWS);
     for (int row = 0; row < ROWS; row++) {
         const real *zr = z + (size_t)row * k, *dr = grad + (size_t)row * k;
-        wide total = 0;
+        wide total = 0, wanted = 0;
         for (size_t i = 0; i < k; i++) total += expl((wide)zr[i]);
         /* logits below 3, their differences below 6, in exp of 4 ulp and runs of 64 sums */
-        check_near("loss", k, loss[row], row ? logl(total) - (wide)zr[targets[row]] : 0,
-                   48 * (wide)EPSILON);
         for (size_t i = 0; i < k; i++) {
-            wide share = expl((wide)zr[i]) / total - ((int64_t)i == targets[row]);
+            wide share = (wide)smoothing / k;
+            if ((int64_t)i == targets[row]) share += 1 - (wide)smoothing;
+            wanted += share * (wide)zr[i];
+            share = expl((wide)zr[i]) / total - share;
             check_near("gradient", k, dr[i], share * row / 2, 48 * (wide)EPSILON);
         }
+        check_near("loss", k, loss[row], row ? logl(total) - wanted : 0, 48 * (wide)EPSILON);
     }
     double again[ROWS];
     p.loss = again;
@@ -107,6 +109,12 @@ static void test_cross_entropy(size_t k)
     for (size_t i = 0; i < ROWS * k; i++) check_near("in place", k, z[i], grad[i], 0);
 }
 
+static void test_cross_entropy(size_t k)
+{
+    check_cross_entropy(k, 0);
+    check_cross_entropy(k, 0.125);
+}
+
 /* A logit whose exp is no number, wherever it stands. */
 static void test_large_logit(size_t k)
 {
@@ -114,7 +122,7 @@ static void test_large_logit(size_t k)
     double loss, *out = &loss;
     const int64_t target = 0;
     for (size_t i = 0; i < k; i++) {
-        frn_cross_entropy p = {k, z, &target, NULL, 1, out, z};
+        frn_cross_entropy p = {k, z, &target, NULL, 1, 0, out, z};
         memset(z, 0, k * sizeof *z);
         z[i] = 2000;
         cross_entropy(&p, 0, 1);
