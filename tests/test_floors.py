@@ -70,6 +70,7 @@ FLOORS = [
     ["engine.streams"],
     ["layers.recurrent"],
     ["layers.activation", "layers.embedding", "layers.rnn", "layers.modules"],
+    ["layers.sequential_stream"],
     ["layers.attention", "layers.reversed", "layers.sequential", "layers.tied"],
     [
         "interchange.from_torch",

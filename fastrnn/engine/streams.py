@@ -13,7 +13,7 @@ from fastrnn.engine.batches import Batch, read_array
 from fastrnn.engine.rows import Rows
 from fastrnn.engine.stack import Stack, Steps
 
-__all__ = ["Snapshot", "Stream"]
+__all__ = ["Snapshot", "Stream", "check_out", "row_mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Stream:
         N, D, S = self._batch_size, self._input_size, self._output_size
         x = read_array("x_t", x_t, np, self._snapshot.dtype, (N, D), "(N, D)")
         if out is not None:
-            self._check_out(out)
+            check_out(out, (N, S), self._snapshot.dtype)
         y = None if self._steps is None else self._steps.step(np.array(x, order="C"), None)
         if y is None:
             y = self._advance(x[:, None, :]).reshape(N, S)
@@ -140,14 +140,6 @@ class Stream:
                 self._batches[T] = batch
         return batch
 
-    def _check_out(self, out: Any) -> None:
-        dtype = self._snapshot.dtype
-        if not isinstance(out, np.ndarray) or out.dtype != dtype:
-            raise TypeError(f"out: expected an array of {dtype}, got {describe(out)}")
-        check_shape("out", out, (self._batch_size, self._output_size), "(N, units)")
-        if not out.flags.writeable:
-            raise ValueError("out: expected an array that can be written, got a read-only one")
-
     # --- state -----------------------------------------------------------------------------------
 
     @property
@@ -182,7 +174,8 @@ class Stream:
         rows : int, array of int, or boolean mask (N,), optional
             Which; all by default.
         """
-        chosen = np.ones(self._batch_size, dtype=bool) if rows is None else self._mask(rows)
+        N = self._batch_size
+        chosen = np.ones(N, dtype=bool) if rows is None else row_mask(rows, N)
         for state, initial in zip(self._state, self._snapshot.initial, strict=True):
             state[:, chosen, :] = initial[:, None, :]
 
@@ -203,7 +196,7 @@ class Stream:
         rows : int, array of int, or boolean mask (N,)
             Which.
         """
-        kept = ~self._mask(rows)
+        kept = ~row_mask(rows, self._batch_size)
         self._state = tuple(np.ascontiguousarray(s[:, kept, :]) for s in self._state)
         self._resize(int(kept.sum()))
 
@@ -219,16 +212,6 @@ class Stream:
     def _initial(self, N: int) -> tuple[np.ndarray, ...]:
         return tuple(np.repeat(s[:, None, :], N, axis=1) for s in self._snapshot.initial)
 
-    def _mask(self, rows: Any) -> np.ndarray:
-        N = self._batch_size
-        rows = np.asarray(as_array("rows", rows))
-        if rows.dtype == bool:
-            check_shape("rows", rows, (N,))
-            return rows
-        mask = np.zeros(N, dtype=bool)
-        mask[as_index_array("rows", np.atleast_1d(rows), N, what="sequences")] = True
-        return mask
-
     @property
     def _input_size(self) -> int:
         return int(self._snapshot.stack.weights[0][0].params["weight_ih"].shape[1])
@@ -236,3 +219,23 @@ class Stream:
     @property
     def _output_size(self) -> int:
         return self._snapshot.stack.weights[0][0].state_size
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise an error unless a step's output (N, units) can be written to `out`."""
+    if not isinstance(out, np.ndarray) or out.dtype != dtype:
+        raise TypeError(f"out: expected an array of {dtype}, got {describe(out)}")
+    check_shape("out", out, shape, "(N, units)")
+    if not out.flags.writeable:
+        raise ValueError("out: expected an array that can be written, got a read-only one")
+
+
+def row_mask(rows: Any, N: int) -> np.ndarray:
+    """Which of N sequences are meant, (N,): by an index, by several, or by a mask itself."""
+    rows = np.asarray(as_array("rows", rows))
+    if rows.dtype == bool:
+        check_shape("rows", rows, (N,))
+        return rows
+    mask = np.zeros(N, dtype=bool)
+    mask[as_index_array("rows", np.atleast_1d(rows), N, what="sequences")] = True
+    return mask

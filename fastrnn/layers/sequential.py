@@ -15,6 +15,7 @@ from fastrnn.engine.parameters import Backward, Layer, check_layers, tell_steppe
 from fastrnn.files import Shape, build, find, register
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.sequential_stream import SequentialStream
 
 __all__ = ["Sequential"]
 
@@ -192,6 +193,31 @@ class Sequential(Layer):
             else:
                 x = layer.forward_symbols(x)[0] if self._symbolic[i] else layer(x)
         return (x, self._state(final)) if self.recurrent else x
+
+    def stream(self, batch_size: int = 1) -> SequentialStream:
+        """A stream of ``batch_size`` sequences that arrive step by step.
+
+        Its ``step`` takes a step's input, (N, D), or (N,) where an `Embedding` comes first, and
+        gives what the last layer gives for that step, with the bits of a whole call. It serves the
+        layers as they are now; those without a state are copied, unless all their parameters are
+        read-only.
+
+        Raises
+        ------
+        ValueError
+            If no layer is recurrent, one begins with the last step (a bidirectional one,
+            `Reversed`), or the layers do not fit one another.
+        """
+        parts = list(self._served())
+        return SequentialStream(parts, [_is_recurrent(layer) for layer in parts], batch_size)
+
+    def _served(self) -> Iterator[Any]:
+        """The layers, with those of a Sequential without a state in its place."""
+        for layer, recurrent in zip(self.layers, self._recurrent, strict=True):
+            if isinstance(layer, Sequential) and not recurrent:
+                yield from layer._served()
+            else:
+                yield layer
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
         """The same in training mode, and the backward pass.
