@@ -18,7 +18,9 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -205,6 +207,28 @@ def find(name: Any) -> Any:
     return cls
 
 
+_values_follow: ContextVar[bool] = ContextVar("fastrnn_values_follow", default=False)
+
+
+def values_follow() -> bool:
+    """Whether a layer being made need draw no values, for its maker is about to write all."""
+    return _values_follow.get()
+
+
+@contextmanager
+def with_values_to_follow() -> Iterator[None]:
+    """Make layers without drawing values inside the ``with`` block, in this thread.
+
+    Random numbers are of float64 before they are of a layer's dtype: drawing those of a layer that
+    is read from a file would take more memory than the file.
+    """
+    token = _values_follow.set(True)
+    try:
+        yield
+    finally:
+        _values_follow.reset(token)
+
+
 def build(name: Any, config: Any, tensors: Mapping[str, Any] | None = None) -> Any:
     """A layer by its class's name and its configuration, both out of a file.
 
@@ -222,9 +246,11 @@ def build(name: Any, config: Any, tensors: Mapping[str, Any] | None = None) -> A
         raise FormatError(f"config: expected named values, got {config!r:.80}")
     if tensors is not None:
         check_tensors(cls.shapes(config), tensors)
-    layer = cls.from_config(config)
-    if tensors is not None:
-        fill(layer, tensors)
+    if tensors is None:
+        return cls.from_config(config)
+    with with_values_to_follow():
+        layer = cls.from_config(config)
+    fill(layer, tensors)
     return layer
 
 

@@ -52,8 +52,9 @@ FLOORS = [
         "thread_count",
         "trees",
     ],
-    ["cells", "engine.batches", "training.checkpoint", "files", "engine.initializers", "info"],
+    ["cells", "engine.batches", "training.checkpoint", "files", "info"],
     [
+        "engine.initializers",
         "engine.passes",
         "interchange.keras_layers",
         "interchange.onnx_functions",

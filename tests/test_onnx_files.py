@@ -194,6 +194,20 @@ def test_small_files_that_ask_for_much(name: str) -> None:
         tracemalloc.stop()
 
 
+def test_memory_of_a_large_file(tmp_path: Path) -> None:
+    """Parameters and gradients, and nothing besides: random numbers are not drawn for either."""
+    path = tmp_path / "model.onnx"
+    fastrnn.LSTM(200, 256).to_onnx(path)
+    fastrnn.from_onnx(path)  # what is imported does not count
+    tracemalloc.start()
+    try:
+        layer = fastrnn.from_onnx(path)
+        assert tracemalloc.get_traced_memory()[1] <= 2 * path.stat().st_size + (1 << 20)
+    finally:
+        tracemalloc.stop()
+    assert layer.params["weight_hh_l0"].any()
+
+
 def test_mutated_files() -> None:
     told: Counter[str] = Counter()
     assert not list(fuzz_onnx.failures(700, 3, told))

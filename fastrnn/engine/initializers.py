@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-__all__ = ["INITIALIZERS", "initializer"]
+from fastrnn.files import values_follow
+
+__all__ = ["INITIALIZERS", "drawn", "initializer"]
 
 Initializer = Callable[[str, tuple[int, ...], int, np.random.Generator], np.ndarray]
 
 INITIALIZERS = ("torch", "uniform", "xavier", "orthogonal")
+
+
+def drawn(draw: Callable[[], Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """What `draw` gives, in this dtype; zeros of this shape where the values are to follow."""
+    return np.zeros(shape, dtype) if values_follow() else draw().astype(dtype, copy=False)
 
 
 def initializer(name: str, hidden_size: int, scale: float) -> Initializer:

@@ -9,9 +9,10 @@ Tensors stay views into the file's bytes until someone wants their values.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -200,11 +201,19 @@ def read(source: Source) -> Graph:
     else:
         where = path_name(source)
         with open(source, "rb") as file:
-            raw = memoryview(file.read())
+            raw = _mapped(file)
     try:
         return _model(raw)
     except FormatError as error:
         raise FormatError(f"{where}: {error}") from None
+
+
+def _mapped(file: BinaryIO) -> memoryview:
+    """The file's bytes where the system keeps them, so that reading takes no memory for them."""
+    try:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (ValueError, OSError):  # an empty file, or one that is no file on a disk
+        return memoryview(file.read())
 
 
 def _model(raw: memoryview) -> Graph:

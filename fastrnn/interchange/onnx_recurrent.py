@@ -23,7 +23,7 @@ from fastrnn.interchange.onnx_functions import (
     Function,
     cell,
 )
-from fastrnn.interchange.values import layer_of
+from fastrnn.interchange.values import common_dtype, empty_layer
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.reversed import Reversed
 from fastrnn.layers.rnn import GRU, LSTM, RNN
@@ -266,7 +266,10 @@ def recurrent_layer(node: Node, weights: Weights) -> Any:
         options.pop("reset_after", None)
         options |= {"kind": kind, "clip": clip, "peepholes": weights.P is not None, **flags}
         options["activations"] = [[one.name, one.alpha, one.beta] for one in functions]
-    layer = layer_of(cls, _values(kind, weights, H), **options)
+    arrays = {name: getattr(weights, name) for name in ("W", "R", "B", "P")}
+    given = {name: array for name, array in arrays.items() if array is not None}
+    layer = empty_layer(cls, common_dtype(given), **options)
+    _fill(layer.params, kind, weights, H)
     return Reversed(layer) if direction == "reverse" else layer
 
 
@@ -352,21 +355,25 @@ def _numbers(
     return [next(rest, None) if takes else None for takes in taking]
 
 
-def _values(kind: str, weights: Weights, H: int) -> dict[str, np.ndarray]:
-    """Parameters by our names, with the gates in our order."""
-    theirs, values = GATES[kind], {}
+def _fill(params: Mapping[str, np.ndarray], kind: str, weights: Weights, H: int) -> None:
+    """Write a layer's parameters, with the gates in our order."""
+    theirs = GATES[kind]
     blocks = [theirs.index(gate) for gate in OWN_GATES[kind]]
-    rows = np.concatenate([np.arange(k * H, (k + 1) * H) for k in blocks])
+
+    def write(name: str, array: np.ndarray) -> None:
+        for own, other in enumerate(blocks):
+            params[name][own * H : (own + 1) * H] = array[other * H : (other + 1) * H]
+
     for d in range(weights.W.shape[0]):
         end = "l0_reverse" if d else "l0"
-        values[f"weight_ih_{end}"] = weights.W[d][rows]
-        values[f"weight_hh_{end}"] = weights.R[d][rows]
+        write(f"weight_ih_{end}", weights.W[d])
+        write(f"weight_hh_{end}", weights.R[d])
         if weights.B is not None:
             inputs, state = weights.B[d].reshape(2, -1)
-            values[f"bias_ih_{end}"], values[f"bias_hh_{end}"] = inputs[rows], state[rows]
+            write(f"bias_ih_{end}", inputs)
+            write(f"bias_hh_{end}", state)
         if weights.P is not None:
             for name, vector in zip(PEEPHOLES, weights.P[d].reshape(3, H), strict=True):
-                values[f"{name}_{end}"] = vector
+                params[f"{name}_{end}"][...] = vector
         for name, initial in zip("hc", weights.initial, strict=False):
-            values[f"{name}0_{end}"] = initial[d]
-    return values
+            params[f"{name}0_{end}"][...] = initial[d]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.files import check_tensors
+from fastrnn.files import check_tensors, with_values_to_follow
 
-__all__ = ["common_dtype", "layer_of"]
+__all__ = ["common_dtype", "empty_layer", "layer_of"]
 
 
 def common_dtype(values: Mapping[str, np.ndarray]) -> np.dtype:
@@ -34,6 +34,12 @@ def common_dtype(values: Mapping[str, np.ndarray]) -> np.dtype:
     return dtype
 
 
+def empty_layer(cls: Any, dtype: Any, **options: Any) -> Any:
+    """A layer whose values its maker is about to write."""
+    with with_values_to_follow():
+        return cls(**options, dtype=dtype)
+
+
 def layer_of(cls: Any, values: Mapping[str, np.ndarray], **options: Any) -> Any:
     """A layer of a class, its parameters these values, their shapes checked before it is made.
 
@@ -47,7 +53,7 @@ def layer_of(cls: Any, values: Mapping[str, np.ndarray], **options: Any) -> Any:
         The constructor's arguments, without ``dtype``.
     """
     check_tensors(cls.shapes(options), values)
-    layer = cls(**options, dtype=common_dtype(values))
+    layer = empty_layer(cls, common_dtype(values), **options)
     for name, param in layer.params.items():
         param[...] = values[name]
     return layer

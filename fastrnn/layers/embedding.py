@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fastrnn.checks import (
 )
 from fastrnn.engine import elementwise
 from fastrnn.engine.batches import Symbols
+from fastrnn.engine.initializers import drawn
 from fastrnn.engine.parameters import Backward, Layer, beside, flatten_indices, to_host
 from fastrnn.files import Shape, register
 
@@ -63,7 +65,8 @@ class Embedding(Layer):
         rng = check_random_state("random_state", random_state)
         shape = (self.num_embeddings, self.embedding_dim)
         check_addressable("num_embeddings, embedding_dim", shape)
-        self._own({"weight": rng.standard_normal(shape, dtype=self.dtype)})
+        draw = partial(rng.standard_normal, shape, dtype=self.dtype)
+        self._own({"weight": drawn(draw, shape, self.dtype)})
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""

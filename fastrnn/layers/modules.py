@@ -9,6 +9,7 @@ returns dx. Until then neither x nor the parameters may change.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.engine import elementwise, masks, products
+from fastrnn.engine.initializers import drawn
 from fastrnn.engine.locks import Lock
 from fastrnn.engine.parameters import (
     Backward,
@@ -82,7 +84,10 @@ class Linear(Layer):
         if self.bias:
             shapes["bias"] = (self.out_features,)
         self._own(
-            {name: rng.uniform(-bound, bound, s).astype(self.dtype) for name, s in shapes.items()}
+            {
+                name: drawn(partial(rng.uniform, -bound, bound, shape), shape, self.dtype)
+                for name, shape in shapes.items()
+            }
         )
         self.cache = products.Cache()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ from fastrnn.checks import (
 )
 from fastrnn.engine import recurrence
 from fastrnn.engine.batches import Batch, Container, Symbols, read_array
-from fastrnn.engine.initializers import INITIALIZERS, initializer
+from fastrnn.engine.initializers import INITIALIZERS, drawn, initializer
 from fastrnn.engine.locks import Lock
 from fastrnn.engine.parameters import Backward, Layer, beside, to_host
 from fastrnn.engine.passes import Weights
@@ -128,11 +129,11 @@ init_scale, initial_state, dtype, random_state
                 params[name] = np.zeros(shape, self.dtype)
                 continue
             block = self.hidden_size if local != "weight_hr" else self.proj_size
-            value = draw(local, shape, block, rng)
+            value = drawn(partial(draw, local, shape, block, rng), shape, self.dtype)
             if local == "bias_ih" and self.forget_bias:
                 start = self.cell.gates.index("f") * self.hidden_size
                 value[start : start + self.hidden_size] += self.forget_bias
-            params[name] = value.astype(self.dtype)
+            params[name] = value
         return params
 
     @staticmethod
