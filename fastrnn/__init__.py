@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastrnn.layers.sequential import Sequential
     from fastrnn.optim import clip_grad_norm
     from fastrnn.seq2seq.model import Seq2Seq
+    from fastrnn.serving.predictor import Predictor
 
 # The names that NumPy and SciPy are enough for; the estimators, which need scikit-learn, and the
 # backend, which needs onnx, are not among them, or `from fastrnn import *` would need it too.
@@ -48,6 +49,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "OnnxRecurrent",
+    "Predictor",
     "Reversed",
     "Seq2Seq",
     "Sequential",
@@ -91,6 +93,7 @@ _MODULES = {
     "LayerNorm": "layers.modules",
     "Linear": "layers.modules",
     "OnnxRecurrent": "interchange.onnx_recurrent",
+    "Predictor": "serving.predictor",
     "RNNClassifier": "estimators",
     "RNNRegressor": "estimators",
     "Reversed": "layers.reversed",

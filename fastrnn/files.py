@@ -31,7 +31,7 @@ from fastrnn.trees import flatten, unflatten
 
 __all__ = [
     "FormatError", "Savable", "Shape", "build", "check_tensors", "fill", "find", "is_registered",
-    "load", "register", "save",
+    "load", "load_as", "register", "save",
 ]  # fmt: skip
 
 Path = str | os.PathLike[str]
@@ -39,6 +39,8 @@ Shape = tuple[int, ...]
 
 FORMAT = "fastrnn"
 VERSION = "1"
+CHUNK = 2**16  # numbers looked at together
+ESTIMATORS = ("Forecaster", "RNNClassifier", "RNNRegressor", "SequenceTagger", "TextClassifier")
 
 
 class _Storable(Protocol):
@@ -123,17 +125,20 @@ def save(obj: Any, path: Path) -> None:
     tensorfile.write(path, tensors, metadata)
 
 
-def load(path: Path) -> Any:
-    """Read a layer or model that ``save`` has written.
+def load(path: Path, *, check_finite: bool = False) -> Any:
+    """Read a layer or a fitted model that ``save`` has written.
 
     Parameters
     ----------
     path : str or path-like
+    check_finite : bool, default False
+        Whether to refuse a file with NaN or infinity among its arrays.
 
     Returns
     -------
     object
-        Of the class that was saved, with the same configuration and the same bits in its arrays.
+        Of the class that was saved, with the same configuration and the same bits in its arrays. Of
+        an estimator without scikit-learn, a `fastrnn.Predictor`.
 
     Raises
     ------
@@ -151,6 +156,11 @@ def load(path: Path) -> Any:
     >>> fastrnn.load("lstm.safetensors").num_parameters
     144
     """
+    return load_as(path, check_finite=check_finite)
+
+
+def load_as(path: Path, *, check_finite: bool = False, predictor: bool = False) -> Any:
+    """The same; with `predictor`, of an estimator its `fastrnn.Predictor` in any case."""
     tensors, metadata = tensorfile.read(path)
     where = tensorfile.path_name(path)
     if metadata.get("format") != FORMAT:
@@ -165,11 +175,18 @@ def load(path: Path) -> Any:
     for key in ("sha256", "model"):
         if key not in metadata:
             raise FormatError(f"{where}: expected the key {key!r} in the metadata, got none")
+    if check_finite:
+        for name, array in tensors.items():
+            if array.dtype.kind == "f" and not _is_finite(array):
+                raise FormatError(f"{where}: {name[:80]}: expected finite numbers, got others")
     remembered = unflatten(metadata["model"], {}, f"{where}: model")
     if not isinstance(remembered, dict):
         raise FormatError(f"{where}: model: expected named values, got {remembered!r:.80}")
     try:
-        return find(remembered.pop("type", None)).from_file(remembered, tensors)
+        name = remembered.pop("type", None)
+        known = isinstance(name, str) and name in ESTIMATORS
+        cls = _estimator(name, predictor) if known else find(name)
+        return cls.from_file(remembered, tensors)
     except (ValueError, TypeError) as error:
         # Whatever a constructor has against its arguments, they came from the file.
         raise FormatError(f"{where}: {error}") from error
@@ -177,6 +194,23 @@ def load(path: Path) -> Any:
         raise FormatError(f"{where}: expected a value named {error}, got none") from error
     except (AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise FormatError(f"{where}: expected a description that fits, got: {error}") from error
+
+
+def _is_finite(array: Any) -> bool:
+    """Whether all numbers are, a part at a time."""
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[i : i + CHUNK]).all() for i in range(0, len(flat), CHUNK))
+
+
+def _estimator(name: str, predictor: bool) -> Any:
+    """The class of an estimator, or without scikit-learn that which answers in its place."""
+    package = sys.modules[__package__]
+    if not predictor:
+        try:
+            return getattr(package, name)
+        except ImportError:
+            pass
+    return package.Predictor
 
 
 def _class_named(name: str) -> type[_Storable] | None:

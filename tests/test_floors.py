@@ -25,6 +25,7 @@ FLOORS = [
         "seq2seq",
         "sequences",
         "series",
+        "serving",
         "text",
         "training",
     ],  # no code
@@ -52,7 +53,14 @@ FLOORS = [
         "thread_count",
         "trees",
     ],
-    ["cells", "engine.batches", "training.checkpoint", "files", "info"],
+    [
+        "cells",
+        "engine.batches",
+        "training.checkpoint",
+        "files",
+        "info",
+        "sequences.reading",
+    ],
     [
         "engine.initializers",
         "engine.passes",
@@ -62,6 +70,7 @@ FLOORS = [
         "interchange.to_torch",
         "interchange.values",
         "training.plan",
+        "training.records",
     ],
     ["interchange.onnx_file", "interchange.to_onnx"],
     ["engine.twin", "engine.native", "engine.products", "engine.parameters"],
@@ -94,6 +103,7 @@ FLOORS = [
         "sequences.targets",
     ],
     ["series.forecasting", "sequences.network", "training.loop"],
+    ["serving.judge", "series.serving"],
     [
         "language.fitted",
         "seq2seq.data",
@@ -103,9 +113,10 @@ FLOORS = [
         "text.encoders",
         "training.trainable",
     ],
-    ["seq2seq.network"],
-    ["seq2seq.fitted"],
-    ["seq2seq.stored"],
+    ["seq2seq.network", "text.reading"],
+    ["seq2seq.fitted", "serving.stored", "serving.streams"],
+    ["seq2seq.stored", "serving.stored_series"],
+    ["serving.predictor"],
     [
         "language.model",
         "seq2seq.model",

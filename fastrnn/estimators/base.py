@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from fastrnn import files
 from fastrnn.checks import (
     check_bool,
     check_dtype,
@@ -22,6 +23,7 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
+from fastrnn.files import FormatError
 from fastrnn.sequences.network import (
     Encoder,
     Loss,
@@ -32,10 +34,10 @@ from fastrnn.sequences.network import (
     network_specs,
 )
 from fastrnn.sequences.pooling import POOLINGS
-from fastrnn.thread_count import threads
 from fastrnn.training.loop import Training
 from fastrnn.training.minibatches import Batches, Sequences, taken
 from fastrnn.training.plan import Plan
+from fastrnn.training.records import check_header, pairs_of, plain_parameters
 
 __all__ = ["Examples", "SequenceEstimator", "held_out_index"]
 
@@ -274,18 +276,58 @@ class SequenceEstimator(BaseEstimator):
         self.best_loss_ = best_loss
         self.interrupted_ = interrupted
 
-    # Inference
+    # Files
 
-    @property
-    def _fitted_network(self) -> SequenceNetwork:
-        """The network, or scikit-learn's NotFittedError."""
+    def save(self, path: Any) -> None:
+        """Write the fitted estimator to a file that `fastrnn.load` reads.
+
+        Kept are the layers, all that turns X into their inputs and their outputs into answers, the
+        history, and all parameters that are numbers, text, or lists and tables of such; callables
+        and generators come back as the defaults. An optimizer is not kept: training that goes on
+        after `load` begins with a new one.
+
+        Without scikit-learn `fastrnn.load` gives a `fastrnn.Predictor`, which answers the same.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced, if it exists, once the new file is complete.
+        """
         check_is_fitted(self, "layers_")
-        return self._network
+        files.save(self, path)
 
-    def _outputs(self, items: Sequence[Any]) -> Array:
-        """What leaves the network, a row for each sequence, or for each step of each."""
-        with threads(self.n_threads):
-            return self._fitted_network.outputs(items)
+    def _header(self) -> dict[str, Any]:
+        """What a file tells of every estimator: parameters and training."""
+        defaults = type(self)().get_params(deep=False)
+        return {
+            "estimator": type(self).__name__,
+            "config": plain_parameters(self.get_params(deep=False), defaults),
+            "history": self.history_,
+            "best_loss": self.best_loss_,
+            "interrupted": self.interrupted_,
+        }
+
+    @classmethod
+    def _from_header(cls, remembered: Mapping[str, Any]) -> Self:
+        """An estimator of the parameters and the past that a file tells of, without its layers."""
+        check_header(remembered, {"made": dict}, set(cls().get_params(deep=False)))
+        if remembered.get("estimator") != cls.__name__:
+            got = remembered.get("estimator")
+            raise FormatError(f"estimator: expected {cls.__name__}, got {got!r:.80}")
+        config = {name: pairs_of(value) for name, value in remembered["config"].items()}
+        model = cls(**config)
+        model._check_parameters()
+        model._random = model._generator()
+        model._record(remembered["history"], remembered["best_loss"], remembered["interrupted"])
+        return model
+
+    def _take_network(self, network: SequenceNetwork, made_with: Mapping[str, Any]) -> None:
+        """Set a network out of a file, with what else it has in training."""
+        network.drop_in_training(float(self.dropout), int(self._random.integers(2**63)))
+        network.tbptt_steps = self.tbptt_steps
+        self._network, self._optimizer = network, None
+        self._made_with = {name: pairs_of(value) for name, value in made_with.items()}
+        self.layers_ = network.named
 
 
 def _total(weight: Sequence[Any]) -> float:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from fastrnn import files
 from fastrnn.docs import documented
 from fastrnn.estimators.classification import SequenceClassifier
 from fastrnn.estimators.pooled import PooledNumbers
@@ -15,6 +16,7 @@ __all__ = ["RNNClassifier"]
 Array = NDArray[Any]
 
 
+@files.register
 @documented
 class RNNClassifier(SequenceClassifier, PooledNumbers):
     """A recurrent network that tells the class of a sequence, or which labels it has.
@@ -242,8 +244,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         ValueError
             If X does not fit to what `fit` has seen.
         """
-        outputs = self._answers(X, lengths)
-        return self._targets.predict(outputs)
+        return self._judge.predict(self._read(X, lengths, reset=False))
 
     def predict_proba(self, X: Any, lengths: Any = None) -> Array:
         """Tell the probability of each class, or of each label.
@@ -258,8 +259,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         array (n, K)
             In the order of `classes_`, of the dtype that is computed in.
         """
-        outputs = self._answers(X, lengths)
-        return self._targets.predict_proba(outputs)
+        return self._judge.predict_proba(self._read(X, lengths, reset=False))
 
     def decision_function(self, X: Any, lengths: Any = None) -> Array:
         """Tell the logit of each class, or of each label.
@@ -274,8 +274,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         array (n, K), or (n,) for two classes
             Of two classes, by how much the second's logit is larger.
         """
-        outputs = self._answers(X, lengths)
-        return self._targets.decision_function(outputs)
+        return self._judge.decision_function(self._read(X, lengths, reset=False))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
         """Tell the mean accuracy; of labels, the share of sequences with all of them right.

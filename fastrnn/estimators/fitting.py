@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -11,8 +12,12 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastrnn.checks import describe
 from fastrnn.estimators.base import Examples, SequenceEstimator, held_out_index
+from fastrnn.files import FormatError
 from fastrnn.sequences.data import Samples
 from fastrnn.sequences.network import Encoder, Loss
+from fastrnn.sequences.targets import Classes, Labels
+from fastrnn.serving.judge import Judge, Reader
+from fastrnn.serving.stored import TARGETS, Tensors, describe_judge, expect, read_judge
 
 __all__ = ["Entrance", "SupervisedEstimator"]
 
@@ -58,7 +63,7 @@ class SupervisedEstimator(SequenceEstimator):
 
     def _items(self, samples: Samples) -> list[Any]:
         """The sequences as the network takes them."""
-        raise NotImplementedError
+        return self._reader.items(samples)
 
     def _entrance(self, samples: Samples) -> Entrance:
         """What a new network begins with."""
@@ -174,10 +179,46 @@ class SupervisedEstimator(SequenceEstimator):
 
     # Inference
 
-    def _prepared(self, X: Any, lengths: Any = None) -> list[Any]:
-        """X as the network takes it."""
+    @property
+    def _reader(self) -> Reader:
+        """How X is read that is judged."""
+        raise NotImplementedError
+
+    @property
+    def _judge(self) -> Judge:
+        """What answers, or scikit-learn's NotFittedError."""
         check_is_fitted(self, "layers_")
-        return self._items(self._read(X, lengths, reset=False))
+        return Judge(self._network, self._reader, self._targets, self.n_threads)
+
+    # Files
+
+    def to_file(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `save` keeps: a description, and the arrays."""
+        told, tensors = describe_judge(self._judge, self._made_with)
+        counts = self.__dict__.get("_counts")
+        if counts is not None:
+            tensors["counts"] = np.asarray(counts, np.int64)
+        return {**self._header(), **told, "counted": counts is not None}, tensors
+
+    @classmethod
+    def from_file(cls, remembered: Mapping[str, Any], tensors: Mapping[str, Any]) -> Self:
+        """The estimator that `to_file` has described."""
+        model = cls._from_header(remembered)
+        left = Tensors(tensors)
+        counts = left.take("counts", 1, np.int64) if expect(remembered, "counted", bool) else None
+        judge = read_judge(remembered, left, TARGETS[cls.__name__], model.n_threads)
+        if (judge.network.pool.pooling is not None) != cls._pooled:
+            raise FormatError(f"pooling: expected that of a {cls.__name__}")
+        model._take_input(judge, counts)
+        model._targets = judge.targets
+        if isinstance(judge.targets, (Classes, Labels)):
+            model.classes_ = judge.targets.classes
+        model._take_network(judge.network, remembered["made"])
+        return model
+
+    def _take_input(self, judge: Judge, counts: Array | None) -> None:
+        """Set what turns sequences into items, out of a file."""
+        raise NotImplementedError
 
 
 def _counting(weight: Any) -> Array:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 
-from fastrnn.checks import (
-    check_int,
-    check_positive_int,
-)
+from fastrnn import files
+from fastrnn.checks import check_int, check_positive_int
 from fastrnn.docs import documented
 from fastrnn.estimators.base import Examples
-from fastrnn.estimators.series import SeriesEstimator
+from fastrnn.estimators.series import OF_VALUES, SeriesEstimator
 from fastrnn.sequences.network import Loss
 from fastrnn.sequences.targets import REGRESSION_LOSSES
 from fastrnn.series.data import read_covariates, read_series
 from fastrnn.series.differences import Window
 from fastrnn.series.forecasting import Forecasting, History, with_quantiles
 from fastrnn.series.scores import Backtest, absolute_step, collect, mase
+from fastrnn.series.serving import check_log, check_values
 
 __all__ = ["Forecaster"]
 
 Array = NDArray[Any]
 
 
+@files.register
 @documented
 class Forecaster(SeriesEstimator):
     """A recurrent network that forecasts series from the window of values before.
@@ -237,18 +235,17 @@ class Forecaster(SeriesEstimator):
         plan = self._check_parameters()
         go_on = self.warm_start and hasattr(self, "layers_")
         with self._unchanged_on_error() as before:
-            series, alone = read_series("y", y)
-            covariates = self._read_X(
-                X, [len(one) for one in series], alone, "one for each value of y", reset=not go_on
-            )
             if go_on:
                 self._check_as_made()
-                self._check_like_fitted("y", series, alone)
-                windows = self._forecasting.windows
+                series = self._forecasts.series("y", y)
+                covariates = self._forecasts.covariates(X, list(map(len, series)), OF_VALUES)
+                alone, windows = self._alone, self._forecasting.windows
             else:
+                series, alone = read_series("y", y)
+                covariates = self._read_X(X, list(map(len, series)), alone)
                 self._alone, self.n_series_, self._steps = alone, len(series), int(self.horizon)
                 windows = self._make_windows(series)
-            self._check_values("y", series, windows, windows.ahead)
+            check_values("y", series, windows, windows.ahead, alone=alone, log=self.log)
             if not go_on:
                 self._random = self._generator()
                 self._forecasting = Forecasting.of(
@@ -270,7 +267,7 @@ class Forecaster(SeriesEstimator):
         self._tails = [one.part(len(one.z) - windows.reach, len(one.z)) for one in histories]
         self.mase_scale_ = np.array([absolute_step(one, self.seasonal) for one in series])
         if self.strategy == "recursive" and self.quantiles is not None:
-            self._forecasting.set_residuals(self._outputs, parts, self._random)
+            self._forecasting.set_residuals(self._forecasts.outputs, parts, self._random)
         return self
 
     def _split(
@@ -326,9 +323,7 @@ class Forecaster(SeriesEstimator):
         -------
         array (n,), or (n_series, n) of several series
         """
-        check_is_fitted(self, "layers_")
-        points, _ = self._forecast(n, X, context)
-        return points[0] if self._alone else points
+        return self._forecasts.predict(n, X, context)
 
     def predict_quantiles(self, n: int | None = None, X: Any = None, context: Any = None) -> Array:
         """The quantiles of each of the n values that follow.
@@ -343,51 +338,7 @@ class Forecaster(SeriesEstimator):
         array (n, Q), or (n_series, n, Q) of several series
             In increasing order.
         """
-        check_is_fitted(self, "layers_")
-        if not self._forecasting.levels:
-            raise ValueError("quantiles: expected some for predict_quantiles, got None")
-        _, quantiles = self._forecast(n, X, context, quantiles=True)
-        return quantiles[0] if self._alone else quantiles
-
-    def _forecast(
-        self, n: int | None, X: Any, context: Any, *, quantiles: bool = False
-    ) -> tuple[Array, Array]:
-        """Forecasts (S, n), and quantiles (S, n, Q) if asked for."""
-        model, windows = self._forecasting, self._forecasting.windows
-        n = self._steps if n is None else check_positive_int("n", n)
-        if not model.recursive and n > windows.ahead:
-            raise ValueError(
-                f"n: expected at most the horizon of {windows.ahead} (strategy='recursive' goes "
-                f"further), got {n}"
-            )
-        rows = n if model.recursive else windows.ahead
-        if context is None:
-            what = f"one for each step {'to forecast' if model.recursive else 'of the horizon'}"
-            future = self._read_X(X, [rows] * len(self._tails), self._alone, what, reset=False)
-            histories = [
-                tail._replace(covariates=np.concatenate([tail.covariates, model.scaled(known)]))
-                for tail, known in zip(self._tails, future, strict=True)
-            ]
-        else:
-            series, alone = read_series("context", context)
-            self._check_like_fitted("context", series, alone)
-            self._check_values("context", series, windows)
-            what = "one for each value of context and each step to forecast"
-            counts = [len(one) + rows for one in series]
-            known = self._read_X(X, counts, alone, what, reset=False)
-            histories = [
-                one.part(len(one.z) - windows.reach, len(one.z), rows)
-                for one in model.histories(series, known)
-            ]
-        return self._made(range(len(histories)), histories, n, quantiles)
-
-    def _made(
-        self, which: Sequence[int], histories: list[History], n: int, quantiles: bool = False
-    ) -> tuple[Array, Array]:
-        """Forecasts after the histories of some of the series."""
-        made = self._forecasting.forecast(self._outputs, which, histories, n, quantiles=quantiles)
-        dtype = self._forecasting.windows.dtype
-        return made[0].astype(dtype), made[1].astype(dtype)
+        return self._forecasts.predict_quantiles(n, X, context)
 
     # Judging
 
@@ -407,18 +358,16 @@ class Forecaster(SeriesEstimator):
         float
             At most 0.
         """
-        check_is_fitted(self, "layers_")
-        series, alone = read_series("y", y)
-        self._check_like_fitted("y", series, alone)
-        counts = [len(one) for one in series]
-        known = self._read_X(X, counts, alone, "one for each value of y", reset=False)
+        fitted = self._forecasts
+        series, alone = fitted.series("y", y), self._alone
+        known = fitted.covariates(X, [len(one) for one in series], OF_VALUES)
         windows = self._forecasting.windows
         total = 0.0
         for i, (one, tail) in enumerate(zip(series, self._tails, strict=True)):
             label = "y" if alone else f"y[{i}]"
             if not len(one):
                 raise ValueError(f"{label}: expected at least one value, got none")
-            self._check_log(label, one)
+            check_log(label, one, self._forecasting.scales[i].log)
             z = np.concatenate([tail.z, self._forecasting.scales[i].apply(one)])
             rows = np.concatenate([tail.covariates, self._forecasting.scaled(known[i])])
             # Beyond the end no covariates are known; the last ones stand for what is not judged.
@@ -428,7 +377,7 @@ class Forecaster(SeriesEstimator):
             for t in range(0, len(one), self._steps):
                 n = min(self._steps, len(one) - t)
                 ahead = n if self._forecasting.recursive else windows.ahead
-                made, _ = self._made([i], [whole.part(t, t + windows.reach, ahead)], n)
+                made, _ = fitted.after([i], [whole.part(t, t + windows.reach, ahead)], n)
                 error += float(np.abs(made[0] - one[t : t + n]).sum())
             total += mase(error / len(one), self.mase_scale_[i])
         return -total / len(series)
@@ -470,7 +419,7 @@ class Forecaster(SeriesEstimator):
         series, alone = read_series("y", y)
         rows = [len(one) for one in series]
         known = None if X is None else read_covariates(
-            "X", X, rows, alone, "one for each value of y"
+            "X", X, rows, alone, OF_VALUES
         )  # fmt: skip
         least = (folds - 1) * step + H + max(2, period or 0)
         for i, one in enumerate(series):
@@ -489,7 +438,9 @@ class Forecaster(SeriesEstimator):
                 before = _form([x[:end] for x, end in zip(known, ends, strict=True)], alone)
                 after = _form([x[e : e + H] for x, e in zip(known, ends, strict=True)], alone)
             model.fit(_form(past, alone), before)
-            points, levels = model._forecast(None, after, None, quantiles=bool(self._levels()))
+            points, levels = model._forecasts.forecast(
+                None, after, None, quantiles=bool(self._levels())
+            )
             actual = [one[end : end + H] for one, end in zip(series, ends, strict=True)]
             made.append((past, actual, points, levels))
         return collect(made, self._levels(), period)

@@ -10,7 +10,11 @@ from sklearn.utils.validation import check_array, validate_data
 
 from fastrnn.checks import check_bool, check_option
 from fastrnn.estimators.fitting import Entrance, SupervisedEstimator
+from fastrnn.files import FormatError
 from fastrnn.sequences.data import LAYOUTS, MISSING, Channels, Samples, form_of, read_samples
+from fastrnn.sequences.reading import NumberReader
+from fastrnn.serving.judge import Judge, Reader
+from fastrnn.text.reading import StepReader
 
 __all__ = ["NumericSequences"]
 
@@ -51,25 +55,37 @@ class NumericSequences(SupervisedEstimator):
     ) -> Samples:
         """The same with `missing` as here."""
         dtype = None if self.dtype is None else np.dtype(self.dtype)
-        if not reset:
-            dtype = self._dtype
         form = form_of(X)
         if form == "table":
             X = self._read_table(X, reset, name)
         elif reset:
             for attribute in ("feature_names_in_", "_table_columns"):
                 self.__dict__.pop(attribute, None)
+        if not reset:
+            return self._number_reader.read(X, lengths, name, missing)
         samples = read_samples(X, lengths, dtype, self.input_layout, missing, name)
-        if reset:
-            self._width, self._dtype = samples.width, samples.items[0].dtype
-            if form != "table":
-                self.n_features_in_ = samples.width
-        elif samples.width != self._width:
-            raise ValueError(
-                f"{name}: expected sequences of {self._width} channels, as fit has seen, "
-                f"got {samples.width}"
-            )
+        self._width, self._dtype = samples.width, samples.items[0].dtype
+        if form != "table":
+            self.n_features_in_ = samples.width
         return samples
+
+    @property
+    def _number_reader(self) -> NumberReader:
+        """How X is read that comes after fit's."""
+        names = getattr(self, "feature_names_in_", None)
+        return NumberReader(
+            self._width,
+            self._dtype,
+            getattr(self, "channels_", None),
+            self.input_layout,
+            self.missing,
+            getattr(self, "_table_columns", None),
+            None if names is None else tuple(names),
+        )
+
+    @property
+    def _reader(self) -> Reader:
+        return self._number_reader
 
     def _read_table(self, X: Any, reset: bool, name: str) -> Array:
         """A table (n, T) as an array, its columns compared with those of fit."""
@@ -88,8 +104,16 @@ class NumericSequences(SupervisedEstimator):
     def _learn_input(self, samples: Samples, weight: Any) -> None:
         self.channels_ = Channels.of(samples, weight) if self.standardize else None
 
-    def _items(self, samples: Samples) -> list[Any]:
-        return (samples if self.channels_ is None else self.channels_.scaled(samples)).items
+    def _take_input(self, judge: Judge, counts: Array | None) -> None:
+        reader = judge.reader.inner if isinstance(judge.reader, StepReader) else judge.reader
+        if not isinstance(reader, NumberReader) or counts is not None:
+            raise FormatError("reader: expected one of numbers, got one of texts")
+        self.channels_, self._width, self._dtype = reader.channels, reader.width, reader.dtype
+        self.n_features_in_ = reader.width
+        if reader.columns is not None:
+            self.n_features_in_ = self._table_columns = reader.columns
+        if reader.names is not None:
+            self.feature_names_in_ = np.array(reader.names, dtype=object)
 
     def _entrance(self, samples: Samples) -> Entrance:
         return Entrance(samples.width, samples.items[0].dtype)

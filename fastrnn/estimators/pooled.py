@@ -13,7 +13,6 @@ from fastrnn.estimators.fitting import SupervisedEstimator
 from fastrnn.estimators.numeric import NumericSequences
 from fastrnn.estimators.repeats import merge_repeats
 from fastrnn.sequences.data import Samples, form_of
-from fastrnn.thread_count import threads
 
 __all__ = ["Pooled", "PooledNumbers", "attends"]
 
@@ -33,21 +32,13 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SupervisedEstima
         """The number of columns of `transform`."""
         return self._network.output.in_features
 
-    def _answers(self, X: Any, lengths: Any = None) -> Array:
-        """The network's outputs, a row for each sequence."""
-        return self._outputs(self._prepared(X, lengths))
-
     def _pooled_states(self, X: Any, lengths: Any = None) -> Array:
         """What the last linear layer sees, a row for each sequence."""
-        items = self._prepared(X, lengths)
-        with threads(self.n_threads):
-            return self._network.rows(items)
+        return self._judge.transform(self._read(X, lengths, reset=False))
 
     def _step_weights(self, X: Any, lengths: Any = None) -> list[Array]:
         """With attention: how much each step weighs in its sequence's row."""
-        items = self._prepared(X, lengths)
-        with threads(self.n_threads):
-            return self._network.attention(items)
+        return self._judge.attention(self._read(X, lengths, reset=False))
 
 
 def attends(estimator: Any) -> bool:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from fastrnn import files
 from fastrnn.checks import check_option
 from fastrnn.docs import documented
 from fastrnn.estimators.pooled import PooledNumbers
@@ -22,6 +23,7 @@ __all__ = ["RNNRegressor"]
 Array = NDArray[Any]
 
 
+@files.register
 @documented
 class RNNRegressor(RegressorMixin, PooledNumbers):
     """A recurrent network that tells one or more numbers of a sequence.
@@ -237,8 +239,7 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         ValueError
             If X does not fit to what `fit` has seen.
         """
-        outputs = self._answers(X, lengths)
-        return self._targets.predict(outputs)
+        return self._judge.predict(self._read(X, lengths, reset=False))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
         """Tell R², the share of the variance that is explained, as a mean over the targets.

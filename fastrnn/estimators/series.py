@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from fastrnn.checks import (
     as_real_array,
@@ -16,18 +18,23 @@ from fastrnn.checks import (
     describe,
 )
 from fastrnn.estimators.base import SequenceEstimator
+from fastrnn.files import FormatError
 from fastrnn.sequences.targets import REGRESSION_LOSSES
 from fastrnn.series.data import read_covariates
 from fastrnn.series.differences import Windows
-from fastrnn.series.forecasting import Forecasting, make_differences
+from fastrnn.series.forecasting import Forecasting, History, make_differences
+from fastrnn.series.serving import Forecasts
+from fastrnn.serving.stored import Tensors
+from fastrnn.serving.stored_series import describe_forecasts, read_forecasts
 from fastrnn.training.plan import Plan
 
-__all__ = ["SeriesEstimator"]
+__all__ = ["OF_VALUES", "SeriesEstimator"]
 
 Array = NDArray[Any]
 
 STRATEGIES = ("direct", "recursive")
 SEASONS = ("phase", "difference", "both")
+OF_VALUES = "one for each value of y"  # what covariates are
 
 
 class SeriesEstimator(SequenceEstimator):
@@ -36,6 +43,9 @@ class SeriesEstimator(SequenceEstimator):
     _forecasting: Forecasting
     _alone: bool  # one series, not a list or panel of them
     n_series_: int
+    mase_scale_: Array
+    _steps: int
+    _tails: list[History]
 
     def _check_parameters(self) -> Plan:
         plan = super()._check_parameters()
@@ -65,25 +75,13 @@ class SeriesEstimator(SequenceEstimator):
             )
         return levels.tolist()
 
-    def _read_X(
-        self, X: Any, rows: list[int], alone: bool, what: str, *, reset: bool
-    ) -> list[Array]:
-        """Covariates of each series, with no columns if there are none."""
-        if reset:
-            self.__dict__.pop("n_features_in_", None)
-        width = None if reset else getattr(self, "n_features_in_", None)
+    def _read_X(self, X: Any, rows: list[int], alone: bool) -> list[Array]:
+        """Covariates of each series to fit to, with no columns if there are none."""
+        self.__dict__.pop("n_features_in_", None)
         if X is None:
-            if width is not None:
-                raise ValueError(
-                    f"X: expected {width} covariates, as fit has seen, of {rows[0]} rows, {what}, "
-                    "got None"
-                )
             return [np.zeros((count, 0)) for count in rows]
-        if not reset and width is None:
-            raise ValueError(f"X: expected None, as in fit, got {describe(X)}")
-        found = read_covariates("X", X, rows, alone, what, width)
-        if reset:
-            self.n_features_in_ = found[0].shape[1]
+        found = read_covariates("X", X, rows, alone, OF_VALUES)
+        self.n_features_in_ = found[0].shape[1]
         return found
 
     def _make_windows(self, series: list[Array]) -> Windows:
@@ -94,31 +92,42 @@ class SeriesEstimator(SequenceEstimator):
         differences, phase = make_differences(int(self.differencing), period, self.seasonal_mode)
         return Windows(int(self.window), ahead, differences, phase, dtype, bool(self.skip))
 
-    def _check_values(
-        self, name: str, series: list[Array], windows: Windows, ahead: int = 0
-    ) -> None:
-        """Raise a ValueError unless every series is long enough, and has a logarithm if need be."""
-        lost, least = windows.differences.reach, windows.reach + ahead
-        parts = f"{windows.size} of the window"
-        parts += f", {lost} before it for differences" if lost else ""
-        parts += f", {ahead} after it" if ahead else ""
-        for i, one in enumerate(series):
-            label = name if self._alone else f"{name}[{i}]"
-            if len(one) < least:
-                raise ValueError(
-                    f"{label}: expected at least {least} values ({parts}), got {len(one)}"
-                )
-            self._check_log(label, one)
+    # Forecasts, and files
 
-    def _check_log(self, label: str, one: Array) -> None:
-        if self.log and not (one > 0).all():
-            step = int(np.argmax(one <= 0))
-            raise ValueError(
-                f"{label}: expected values above 0 (log=True), got {one[step]} at step {step}"
-            )
+    @property
+    def _forecasts(self) -> Forecasts:
+        """What forecasts, or scikit-learn's NotFittedError."""
+        check_is_fitted(self, "layers_")
+        return Forecasts(
+            self._forecasting,
+            self._network,
+            getattr(self, "_tails", []),
+            self._alone,
+            self._steps,
+            getattr(self, "n_features_in_", None),
+            self.n_threads,
+        )
 
-    def _check_like_fitted(self, name: str, series: list[Array], alone: bool) -> None:
-        if alone != self._alone or len(series) != self.n_series_:
-            fitted = "one series" if self._alone else f"a list or panel of {self.n_series_}"
-            got = "one series" if alone else f"a list or panel of {len(series)}"
-            raise ValueError(f"{name}: expected {fitted}, as fit has seen, got {got}")
+    # Files
+
+    def to_file(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `save` keeps: a description, and the arrays."""
+        told, tensors = describe_forecasts(self._forecasts, self._made_with)
+        return {**self._header(), **told}, {**tensors, "mase_scale": self.mase_scale_}
+
+    @classmethod
+    def from_file(cls, remembered: Mapping[str, Any], tensors: Mapping[str, Any]) -> Self:
+        """The forecaster that `to_file` has described."""
+        model = cls._from_header(remembered)
+        left = Tensors(tensors)
+        model.mase_scale_ = left.take("mase_scale", 1)
+        found = read_forecasts(remembered, left, model.n_threads)
+        model.n_series_ = len(found.tails)
+        if len(model.mase_scale_) != model.n_series_:
+            raise FormatError(f"mase_scale: expected {model.n_series_} numbers")
+        model._forecasting, model._tails = found.model, found.tails
+        model._alone, model._steps = found.alone, found.steps
+        if found.width is not None:
+            model.n_features_in_ = found.width
+        model._take_network(found.network, remembered["made"])
+        return model

@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
+from fastrnn import files
 from fastrnn.checks import check_bool, check_positive_int, describe
 from fastrnn.docs import documented
 from fastrnn.estimators.classification import ClassOutputs
 from fastrnn.estimators.fitting import Entrance
 from fastrnn.estimators.numeric import NumericSequences
 from fastrnn.estimators.steps import read_steps
-from fastrnn.estimators.tokens import TokenSequences, is_tokens
+from fastrnn.estimators.tokens import TokenSequences
 from fastrnn.sequences.data import Samples
 from fastrnn.sequences.targets import Classes, Labels
+from fastrnn.serving.judge import Judge, Reader
+from fastrnn.text.reading import StepReader, form_of_steps, is_tokens, read_step_tokens
 from fastrnn.text.vocabulary import TOKENS
 
 __all__ = ["SequenceTagger"]
@@ -27,6 +29,7 @@ __all__ = ["SequenceTagger"]
 Array = NDArray[Any]
 
 
+@files.register
 @documented
 class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
     """A recurrent network that tells the label of every step of a sequence.
@@ -202,36 +205,29 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         return TokenSequences if self._of_tokens else NumericSequences
 
     def _read(self, X: Any, lengths: Any, *, reset: bool, name: str = "X") -> Samples:
-        if hasattr(X, "to_numpy") and X.ndim == 1:  # a series
-            X = list(X)
-        is_list = isinstance(X, (list, tuple))
-        several = is_list or (isinstance(X, np.ndarray) and X.dtype.kind in "OUS")
-        for i, one in enumerate(X if several else ()):
-            if isinstance(one, (str, bytes)):
-                raise TypeError(
-                    f"{name}[{i}]: expected a list of tokens or an array of numbers, "
-                    f"got {describe(one)}"
-                )
+        X, is_list, several = form_of_steps(X, name)
         if reset:
             self._of_tokens = several and any(map(is_tokens, X))
-        if not self._of_tokens:
-            if self.chars:
-                raise TypeError(
-                    f"{name}: expected lists of tokens with chars=True, got {describe(X)}"
-                )
-            samples = NumericSequences._read(self, X, lengths, reset=reset, name=name)
-            return dataclasses.replace(samples, padded=None) if is_list else samples
-        if lengths is not None:
-            raise ValueError(f"lengths: expected none with tokens, got {describe(lengths)}")
-        table = isinstance(X, np.ndarray) and X.ndim == 2
-        samples = self._read_texts(list(X) if table else X, TOKENS, reset, name)
-        return dataclasses.replace(samples, padded=X.shape[1]) if table else samples
+        if self._of_tokens:
+            return read_step_tokens(
+                X, lengths, name, lambda texts: self._read_texts(texts, TOKENS, reset, name)
+            )
+        if self.chars:
+            raise TypeError(f"{name}: expected lists of tokens with chars=True, got {describe(X)}")
+        samples = NumericSequences._read(self, X, lengths, reset=reset, name=name)
+        return dataclasses.replace(samples, padded=None) if is_list else samples
+
+    @property
+    def _reader(self) -> Reader:
+        """How X is read: as fit has seen it."""
+        return StepReader(self._token_reader if self._of_tokens else self._number_reader)
+
+    def _take_input(self, judge: Judge, counts: Array | None) -> None:
+        self._of_tokens = counts is not None
+        self._input._take_input(self, judge, counts)
 
     def _learn_input(self, samples: Samples, weight: Any) -> None:
         self._input._learn_input(self, samples, weight)
-
-    def _items(self, samples: Samples) -> list[Any]:
-        return self._input._items(self, samples)
 
     def _entrance(self, samples: Samples) -> Entrance:
         return self._input._entrance(self, samples)
@@ -355,12 +351,6 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
 
     # Inference
 
-    def _answers(self, X: Any, lengths: Any) -> tuple[Array, Samples]:
-        """The network's outputs, a row for each real step, and the sequences."""
-        check_is_fitted(self, "layers_")
-        samples = self._read(X, lengths, reset=False)
-        return self._outputs(self._items(samples)), samples
-
     def predict(self, X: Any, lengths: Any = None) -> Any:
         """Tell the label of each step.
 
@@ -381,8 +371,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         TypeError, ValueError
             If X does not fit to what `fit` has seen.
         """
-        outputs, samples = self._answers(X, lengths)
-        return _in_form(self._targets.predict(outputs), samples)
+        return self._judge.predict(self._read(X, lengths, reset=False))
 
     def predict_proba(self, X: Any, lengths: Any = None) -> Any:
         """Tell the probability of each label at each step.
@@ -397,8 +386,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         list of n arrays (T_i, K), or array (n, T, K)
             In the order of `classes_`, zero in padding.
         """
-        outputs, samples = self._answers(X, lengths)
-        return _in_form(self._targets.predict_proba(outputs), samples)
+        return self._judge.predict_proba(self._read(X, lengths, reset=False))
 
     def decision_function(self, X: Any, lengths: Any = None) -> Any:
         """Tell the logit of each label at each step.
@@ -413,8 +401,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         list of n arrays (T_i, K), or array (n, T, K); for two labels (T_i,) or (n, T)
             Of two labels, by how much the second's logit is larger. Zero in padding.
         """
-        outputs, samples = self._answers(X, lengths)
-        return _in_form(self._targets.decision_function(outputs), samples)
+        return self._judge.decision_function(self._read(X, lengths, reset=False))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None) -> float:
         """Tell the accuracy over all real steps of all sequences.
@@ -433,7 +420,9 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         float
             In [0, 1].
         """
-        outputs, samples = self._answers(X, lengths)
+        judge = self._judge
+        samples = self._read(X, lengths, reset=False)
+        outputs = judge.outputs(samples)
         true = np.concatenate(self._read_y(y, samples))
         weight = np.concatenate(self._weights(sample_weight, samples))
         return float(accuracy_score(true, self._targets.predict(outputs), sample_weight=weight))
@@ -442,13 +431,3 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
 def _parts(flat: Array, like: list[Array]) -> list[Array]:
     """An array of all steps as one array for each sequence."""
     return np.split(flat, np.cumsum([len(one) for one in like])[:-1])
-
-
-def _in_form(flat: Array, samples: Samples) -> Any:
-    """Rows of all real steps as a list, or as an array that is zero in padding."""
-    ends = np.cumsum(samples.lengths)
-    if samples.padded is None:
-        return np.split(flat, ends[:-1])
-    out = np.zeros((len(samples), samples.padded, *flat.shape[1:]), flat.dtype)
-    out[np.arange(samples.padded) < samples.lengths[:, None]] = flat
-    return out

@@ -7,6 +7,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
 
+from fastrnn import files
 from fastrnn.checks import check_option, describe
 from fastrnn.docs import documented
 from fastrnn.estimators.classification import SequenceClassifier
@@ -20,6 +21,7 @@ __all__ = ["TextClassifier"]
 Array = NDArray[Any]
 
 
+@files.register
 @documented
 class TextClassifier(SequenceClassifier, TokenSequences):
     """A recurrent network that tells the class of a text, or which labels it has.
@@ -238,8 +240,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         ValueError
             If a text has no tokens.
         """
-        outputs = self._answers(X)
-        return self._targets.predict(outputs)
+        return self._judge.predict(self._read(X, None, reset=False))
 
     def predict_proba(self, X: Any) -> Array:
         """Tell the probability of each class, or of each label.
@@ -254,8 +255,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         array (n, K)
             In the order of `classes_`, of the dtype that is computed in.
         """
-        outputs = self._answers(X)
-        return self._targets.predict_proba(outputs)
+        return self._judge.predict_proba(self._read(X, None, reset=False))
 
     def decision_function(self, X: Any) -> Array:
         """Tell the logit of each class, or of each label.
@@ -270,8 +270,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         array (n, K), or (n,) for two classes
             Of two classes, by how much the second's logit is larger.
         """
-        outputs = self._answers(X)
-        return self._targets.decision_function(outputs)
+        return self._judge.decision_function(self._read(X, None, reset=False))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Tell the mean accuracy; of labels, the share of texts with all of them right.

@@ -1,38 +1,26 @@
-"""X of text: strings, or lists of tokens."""
+"""Estimators whose X are texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.checks import check_positive_int, check_real, describe
+from fastrnn.checks import check_positive_int, check_real
 from fastrnn.estimators.fitting import Entrance, SupervisedEstimator
+from fastrnn.files import FormatError
 from fastrnn.sequences.data import Samples
-from fastrnn.sequences.network import Spec, make_layers
-from fastrnn.text.encoders import SpellingEncoder, TokenEncoder, Unknowns, spell
-from fastrnn.text.vocabulary import TOKENS, Vocabulary
+from fastrnn.sequences.network import make_layers
+from fastrnn.serving.judge import Judge, Reader
+from fastrnn.text.encoders import SpellingEncoder, TokenEncoder, Unknowns, encoder_specs
+from fastrnn.text.reading import StepReader, TokenReader, read_sequences
+from fastrnn.text.vocabulary import Vocabulary
 
-__all__ = ["TokenSequences", "is_tokens"]
+__all__ = ["TokenSequences"]
 
 Array = NDArray[Any]
-
-
-def is_tokens(text: Any) -> bool:
-    """Whether this is a list of tokens; of wrong ones too, which are then told by name."""
-    if not isinstance(text, (list, tuple, np.ndarray)) or not np.size(text[:1]):
-        return False
-    return isinstance(text[0], (str, bytes))
-
-
-def _is_of_level(text: Any, level: str) -> bool:
-    """Whether this is a string, or for lists of tokens, something that may be one."""
-    if level != TOKENS:
-        return isinstance(text, str)
-    numbers = isinstance(text, np.ndarray) and text.dtype.kind not in "OUS"
-    return not isinstance(text, str) and not numbers
 
 
 class TokenSequences(SupervisedEstimator):
@@ -60,29 +48,21 @@ class TokenSequences(SupervisedEstimator):
 
     def _read_texts(self, texts: Any, level: str, reset: bool, name: str) -> Samples:
         """Strings, which `level` splits, or lists of tokens, all of one kind."""
-        if not isinstance(texts, Iterable) or isinstance(texts, (str, bytes, dict)):
-            raise TypeError(f"{name}: expected a list of texts, got {describe(texts)}")
-        shape = getattr(texts, "shape", (0,))
-        if len(shape) != 1:
-            raise ValueError(f"{name}: expected texts in one dimension, got shape {shape}")
-        texts = list(texts)
-        if not texts:
-            raise ValueError(f"{name}: expected at least one text, got none")
+        fitted = level if reset else self._level
+        samples, found = read_sequences(texts, fitted, name, fitted=not reset)
         if reset:
-            self._level = TOKENS if is_tokens(texts[0]) else level
-        split = Vocabulary(self._level, ()).split
-        items = []
-        for i, text in enumerate(texts):
-            if not _is_of_level(text, self._level):
-                wanted = "a list of tokens" if self._level == TOKENS else "a text (str)"
-                others = "other texts" if reset and i else "fit has seen"
-                raise TypeError(
-                    f"{name}[{i}]: expected {wanted}, as {others}, got {describe(text)}"
-                )
-            items.append(split(text, f"{name}[{i}]"))
-            if not len(items[i]):
-                raise ValueError(f"{name}[{i}]: expected at least one token, got {describe(text)}")
-        return Samples(items, np.array([len(item) for item in items], dtype=np.int64))
+            self._level = found
+        return samples
+
+    @property
+    def _reader(self) -> Reader:
+        return self._token_reader
+
+    @property
+    def _token_reader(self) -> TokenReader:
+        """How X is read that comes after fit's."""
+        spelled = self.characters_ if self.chars else None
+        return TokenReader(self._level, self.vocabulary_, spelled)
 
     def _learn_input(self, samples: Samples, weight: Any) -> None:
         self.vocabulary_ = Vocabulary.from_texts(
@@ -94,34 +74,31 @@ class TokenSequences(SupervisedEstimator):
             words = {word for item in samples.items for word in item}
             self.characters_ = Vocabulary.from_texts(sorted(words), "char")
 
-    def _items(self, samples: Samples) -> list[Any]:
-        if self.chars:
-            return spell(samples.items, self.vocabulary_, self.characters_)
-        return [self.vocabulary_.encode(item) for item in samples.items]
-
     # The network
 
     def _entrance(self, samples: Samples) -> Entrance:
         dtype = np.dtype(np.float32 if self.dtype is None else self.dtype)
-        layers = make_layers(self._encoder_specs(dtype), self._random)
+        characters = len(self.characters_) if self.chars else None
+        specs = encoder_specs(self.get_params(deep=False), len(self.vocabulary_), characters, dtype)
+        layers = make_layers(specs, self._random)
+        encoder = self._make_encoder(layers)
+        return Entrance(encoder.width, dtype, encoder)
+
+    def _make_encoder(self, layers: Mapping[str, Any]) -> TokenEncoder:
+        """What these layers are, in training and after it."""
         rate, dropout = float(self.unknown_rate), float(self.dropout)
         seeds = [int(seed) for seed in self._random.integers(2**63, size=2)]
         unknowns = Unknowns(rate, self._counts, seeds[0]) if rate else None
         kind = SpellingEncoder if self.chars else TokenEncoder
-        encoder = kind(layers, unknowns, dropout, seeds[1])
-        return Entrance(encoder.width, dtype, encoder)
+        return kind(layers, unknowns, dropout, seeds[1])
 
-    def _encoder_specs(self, dtype: np.dtype) -> dict[str, Spec]:
-        """Class and configuration of each of the encoder's layers."""
-
-        def embedding(vocabulary: Vocabulary, size: Any) -> Spec:
-            config = {"num_embeddings": len(vocabulary), "embedding_dim": int(size)}
-            return "Embedding", {**config, "dtype": dtype.name}
-
-        specs = {"embedding": embedding(self.vocabulary_, self.embedding_dim)}
-        if self.chars:
-            specs["char_embedding"] = embedding(self.characters_, self.char_embedding_dim)
-            config = {"input_size": int(self.char_embedding_dim), "forget_bias": 1.0}
-            config |= {"hidden_size": int(self.char_hidden_size), "bidirectional": True}
-            specs["char_rnn"] = ("LSTM", {**config, "dtype": dtype.name})
-        return specs
+    def _take_input(self, judge: Judge, counts: Array | None) -> None:
+        reader = judge.reader.inner if isinstance(judge.reader, StepReader) else judge.reader
+        if not isinstance(reader, TokenReader) or counts is None:
+            raise FormatError("reader: expected one of texts, got one of numbers")
+        if len(counts) != len(reader.vocabulary) or (reader.characters is not None) != self.chars:
+            raise FormatError("vocabulary: expected a count of each token")
+        self.vocabulary_, self._level, self._counts = reader.vocabulary, reader.level, counts
+        if reader.characters is not None:
+            self.characters_ = reader.characters
+        judge.network.encoder = self._make_encoder(judge.network.encoder.layers)

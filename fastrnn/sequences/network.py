@@ -173,9 +173,13 @@ class SequenceNetwork:
         self.encoder: Encoder = Numbers() if encoder is None else encoder
         self.named = {**self.encoder.layers, **layers}
         self.pool = Pool(pooling, self.rnn.hidden_size, self.named)
-        self.drop = Dropout(dropout, random_state=seed) if dropout else None
+        self.drop_in_training(dropout, seed)
         self.tbptt_steps = tbptt_steps
         self.beside = beside
+
+    def drop_in_training(self, dropout: float, seed: int) -> None:
+        """Set the dropout of what enters the linear layer."""
+        self.drop = Dropout(dropout, random_state=seed) if dropout else None
 
     @property
     def layers(self) -> list[Any]:

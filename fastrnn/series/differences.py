@@ -43,6 +43,7 @@ class Differences:
     """
 
     def __init__(self, order: int, period: int | None = None) -> None:
+        self.order, self.period = order, period
         polynomial = np.ones(1)
         for _ in range(order):
             polynomial = np.convolve(polynomial, [1.0, -1.0])

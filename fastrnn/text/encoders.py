@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from fastrnn.engine import elementwise, masks
 from fastrnn.layers.modules import Dropout
-from fastrnn.sequences.network import pad
+from fastrnn.sequences.network import Spec, pad
 from fastrnn.sequences.pooling import real_steps
 from fastrnn.text.vocabulary import Vocabulary
 
-__all__ = ["Spelled", "SpellingEncoder", "TokenEncoder", "Unknowns", "spell"]
+__all__ = ["Spelled", "SpellingEncoder", "TokenEncoder", "Unknowns", "encoder_specs", "spell"]
 
 Array = NDArray[Any]
 Backward = Callable[[Any], None]
@@ -54,6 +54,35 @@ class Unknowns:
         keys = masks.row_keys(self.random_state, self.call_count, 0, 0, sequence, step)
         self.call_count += 1
         return np.where(keys < self.p[ids] * 2.0**64, Vocabulary.UNKNOWN, ids)
+
+
+def encoder_specs(
+    parameters: Mapping[str, Any], n_tokens: int, n_characters: int | None, dtype: np.dtype
+) -> dict[str, Spec]:
+    """Class and configuration of each of an encoder's layers, from an estimator's parameters.
+
+    Parameters
+    ----------
+    parameters : mapping
+        ``get_params()`` of an estimator.
+    n_tokens : int
+        Of the vocabulary.
+    n_characters : int or None
+        Of that of the characters, if words are spelled.
+    dtype : dtype
+    """
+
+    def embedding(n: int, size: Any) -> Spec:
+        config = {"num_embeddings": n, "embedding_dim": int(size), "dtype": dtype.name}
+        return "Embedding", config
+
+    specs = {"embedding": embedding(n_tokens, parameters["embedding_dim"])}
+    if n_characters is not None:
+        specs["char_embedding"] = embedding(n_characters, parameters["char_embedding_dim"])
+        config = {"input_size": int(parameters["char_embedding_dim"]), "forget_bias": 1.0}
+        config |= {"hidden_size": int(parameters["char_hidden_size"]), "bidirectional": True}
+        specs["char_rnn"] = ("LSTM", {**config, "dtype": dtype.name})
+    return specs
 
 
 class TokenEncoder:

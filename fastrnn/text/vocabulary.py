@@ -106,11 +106,18 @@ class Vocabulary:
         if unknown is not None and self._ids.setdefault(unknown, 0):
             raise ValueError(f"tokens: expected none that reads as unknown={unknown!r}, got one")
         self._table: Ids | None = None
-        if level == "char":
-            # Encoding by lookup in an array: a text of a million characters in milliseconds.
+
+    def _by_code_point(self) -> Ids:
+        """Numbers by code point: a text of a million characters is encoded in milliseconds.
+
+        Made when it is first needed, for it is as long as the largest code point.
+        """
+        if self._table is None:
             points = {ord(token): i for token, i in self._ids.items() if len(token) == 1}
-            self._table = np.full(max(points, default=0) + 2, self._other, dtype=np.int64)
-            self._table[list(points)] = list(points.values())
+            table = np.full(max(points, default=0) + 2, self._other, dtype=np.int64)
+            table[list(points)] = list(points.values())
+            self._table = table
+        return self._table
 
     @property
     def _other(self) -> int:
@@ -194,13 +201,14 @@ class Vocabulary:
         ValueError
             For a token that is not known, if there is no unknown symbol.
         """
-        if self._table is None or not isinstance(text, str):
+        if self.level != "char" or not isinstance(text, str):
             text = self.split(text, name)
             get, other = self._ids.get, self._other
             found = np.array([get(token, other) for token in text], dtype=np.int64)
         else:
             points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-            found = self._table[np.minimum(points, len(self._table) - 1)]
+            table = self._by_code_point()
+            found = table[np.minimum(points, len(table) - 1)]
         if self.unknown is None and (found < 0).any():
             place = int(np.argmax(found < 0))
             raise ValueError(

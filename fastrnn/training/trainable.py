@@ -18,10 +18,10 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
-from fastrnn.files import FormatError
 from fastrnn.parameterized import Parameterized
 from fastrnn.training.loop import Training
 from fastrnn.training.plan import Plan
+from fastrnn.training.records import check_header, plain_parameters
 
 __all__ = ["Trainable", "describe_layers"]
 
@@ -35,7 +35,6 @@ PLAN = (
 FREE = ("max_iter", "callbacks", "checkpoint", "checkpoint_interval", "n_threads", "verbose",
         "warm_start", "random_state")  # fmt: skip
 SCHEDULES = ("learning_rate", "teacher_forcing")  # which may be callables, that nothing tells apart
-HEADER = {"config": dict, "history": dict, "best_loss": float, "interrupted": bool}
 
 
 class Trainable(Parameterized):
@@ -147,17 +146,8 @@ class Trainable(Parameterized):
 
     def _header(self) -> dict[str, Any]:
         """What a file tells of every such model: parameters and training."""
-        defaults = self._defaults()
-        config = {}
-        for name, value in self.get_params().items():
-            if name == "dtype" and value is not None:
-                value = np.dtype(value).name
-            elif isinstance(value, np.generic):
-                value = value.item()
-            plain = value is None or isinstance(value, (bool, int, float, str))
-            config[name] = value if plain and name != "checkpoint" else defaults[name]
         return {
-            "config": config,
+            "config": plain_parameters(self.get_params(), self._defaults()),
             "history": self.history_,
             "best_loss": self.best_loss_,
             "interrupted": self.interrupted_,
@@ -174,16 +164,8 @@ class Trainable(Parameterized):
         kinds : mapping of str to type
             Of what it must tell besides.
         """
-        for key, kind in {**HEADER, **kinds}.items():
-            if not isinstance(remembered.get(key), kind):
-                got = remembered.get(key)
-                raise FormatError(f"{key}: expected {kind.__name__}, got {got!r:.80}")
+        check_header(remembered, kinds, set(cls._defaults()))
         config, history = remembered["config"], remembered["history"]
-        if set(config) != set(cls._defaults()):
-            wanted = sorted(cls._defaults())
-            raise FormatError(f"config: expected the names {wanted}, got {sorted(config)!r:.200}")
-        if not all(_are_floats(values) for values in history.values()):
-            raise FormatError("history: expected lists of numbers")
         model = cls(**config)
         model._check()
         model._record(history, remembered["best_loss"], remembered["interrupted"])
@@ -202,7 +184,3 @@ def describe_layers(layers: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         for name, array in layer.params.items()
     }
     return described, tensors
-
-
-def _are_floats(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is float for value in values)

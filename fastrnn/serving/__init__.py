@@ -1,0 +1,1 @@
+"""Fitted networks that answer, in files and in services, with NumPy and SciPy alone."""
