@@ -284,6 +284,20 @@ def test_altered_files(tmp_path: Path) -> None:
             fastrnn.from_keras(path)
 
 
+def test_weights_are_found_by_the_layers_names(tmp_path: Path) -> None:
+    """However their groups are called, which has changed from version to version."""
+    h5py = pytest.importorskip("h5py")
+    with zipfile.ZipFile(FILE) as file:
+        weights = io.BytesIO(file.read("model.weights.h5"))
+    with h5py.File(weights, "r+") as root:
+        for old, new in (("gru", "x"), ("gru_1", "gru"), ("x", "gru_1"), ("dense", "odd")):
+            root["layers"].move(old, new)
+    rewritten(tmp_path / "model.keras", weights=weights.getvalue())
+    with np.load(NUMBERS) as numbers:
+        found = fastrnn.from_keras(tmp_path / "model.keras")(numbers["x"])[0]
+        np.testing.assert_allclose(found, numbers["y"], atol=1e-6)
+
+
 def test_what_a_file_needs() -> None:
     code = f"""
 import sys

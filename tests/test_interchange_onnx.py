@@ -457,6 +457,10 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([LSTM, ("Gather", ["s", "zero"], ["y"], {})], {"zero": np.int64(0)}, "parts of data cannot"),
     ([("LSTM", ["x", "W", "R", "B"], ["s"], {"direction": "reverse"}),
       ("Gather", ["s", "last"], ["y"], {})], {"last": np.int64(-1)}, "parts of data cannot"),
+    ([("Slice", ["x", "zero", "one", "zero"], ["ends"], {}),  # what the caller gives
+      ("LSTM", ["x", "W", "R", "B", "ends"], ["s"], {}), ("Squeeze", ["s", "one"], ["u"], {}),
+      ("Gather", ["u", "last"], ["y"], {})],
+     {**ONE, "zero": np.array([0]), "last": np.int64(-1)}, "parts of data cannot"),
     ([LSTM, ("Add", ["s", "s"], ["y"], {})], {}, "Add.: expected one input of data, and constants"),
     ([LSTM, ("Softmax", ["s"], ["y"], {"axis": 0})], {}, "axis: expected the last"),
     ([LSTM, ("Reshape", ["s", "shape"], ["y"], {})], {"shape": np.array([-1, H])}, "to join"),

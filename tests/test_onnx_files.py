@@ -161,7 +161,7 @@ def hostile() -> dict[str, bytes]:
     used = [
         message(1, [data(1, f"{i}" if i else "x"), data(1, "W"), data(2, f"{i + 1}"),
                     data(4, "MatMul")])
-        for i in range(500)
+        for i in range(60)
     ]  # fmt: skip
     doubled = [
         message(1, [data(1, f"c{i}"), data(1, f"c{i}"), data(2, f"c{i + 1}"), data(4, "Concat")])
@@ -176,7 +176,7 @@ def hostile() -> dict[str, bytes]:
         "small floats": model(message(1, [message(5, [data(7, bytes(4 * n))])])),
         "sizes": model(message(5, [C, data(1, b"\x01" * n)]), message(12, [data(1, "c")])),
         "a long chain": model(*chain, x, message(12, [data(1, "1500")])),
-        "one weight many times": model(*used, weight, x, message(12, [data(1, "500")])),
+        "one weight many times": model(*used, weight, x, message(12, [data(1, "60")])),
         "constants that double": model(*doubled, seed, x, message(12, [data(1, "y")])),
         "fields within fields": joined(*[message(7, [message(1, [data(1, "x" * 100)])])]) * 500,
     }  # fmt: skip
