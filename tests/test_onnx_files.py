@@ -151,7 +151,7 @@ def test_bad_models(tmp_path: Path) -> None:
 
 def hostile() -> dict[str, bytes]:
     """Files that are small and ask for much."""
-    n = 50_000
+    n = 12_000
     x = message(11, [data(1, "x"), message(2, [message(1, [message(2, [message(1, [])])])])])
     chain = [
         message(1, [data(1, f"{i}" if i else "x"), data(2, f"{i + 1}"), data(4, "Relu")])
@@ -210,8 +210,8 @@ def test_memory_of_a_large_file(tmp_path: Path) -> None:
 
 def test_mutated_files() -> None:
     told: Counter[str] = Counter()
-    assert not list(fuzz_onnx.failures(700, 3, told))
-    assert min(told["loaded"], told["refused"]) > 30
+    assert not list(fuzz_onnx.failures(500, 3, told))
+    assert min(told["loaded"], told["refused"]) > 20
 
 
 @pytest.mark.slow
