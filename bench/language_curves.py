@@ -97,22 +97,19 @@ def model(level: str, recipe: str, **more: Any) -> LanguageModel:
 
 
 def curve(level: str, recipe: str, dtype: str, text: str, threads: int) -> Row:
-    """The losses of the first steps, ours and PyTorch's, and both times."""
+    """The losses of the first steps, ours and PyTorch's."""
     steps = STEPS[dtype]
     seen = twins.Recorder(steps)
     made = model(level, recipe, dtype=dtype, random_state=0, n_threads=threads)
     start = twins.start_of(made, text)
     twin, streams = twins.Twin(start), twins.windows(start, text)
     made.set_params(callbacks=seen)
-    begun = time.perf_counter()
     made.fit(text)
-    between = time.perf_counter()
     batches = (streams.batch(streams.order(None), i) for i in range(steps))
     theirs = [twin.step(one, rate) for one, rate in zip(batches, seen.rates, strict=True)]
-    seconds = {OURS: between - begun, "torch": time.perf_counter() - between}
     difference = np.abs(np.array(seen.losses) / theirs - 1).max()
     measures = {"digits alike": -math.log10(max(difference, 1e-16)), "last loss": seen.losses[-1]}
-    return _row(level, recipe, streams, steps, seconds, measures, dtype, threads)
+    return _row(level, recipe, streams, steps, {}, measures, dtype, threads)
 
 
 def training(level: str, recipe: str, text: str, seed: int, epochs: int, threads: int) -> Training:

@@ -60,6 +60,7 @@ RUNS = {
     "accuracy_tagging": Run("accuracy", ["--kinds", "tagging"]),
     "accuracy_series": Run("accuracy", ["--only", "sunspots", "airline"]),
     "accuracy_temperatures": Run("accuracy", ["--only", "temperatures"]),
+    "language_curves": Run("language_curves"),
     "seq2seq_tasks": Run("seq2seq_tasks"),
     "busy_neighbor": Run("busy_neighbor"),
     "memory": Run("memory"),

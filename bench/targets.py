@@ -312,6 +312,9 @@ TARGETS = [
     Target("accuracy", "accuracy - TF-IDF", -0.015, {"cell": ["names"]}),
     Target("accuracy", "MAE / best beside", 1.0, most=True),
     Target("accuracy", "torch", 1.5),
+    # Language models beside PyTorch's, from the same weights over the same windows.
+    Target("language_curves", "digits alike", 4.0),
+    Target("language_curves", "perplexity apart, %", 1.0, most=True),
     # What sequence-to-sequence models learn.
     *(
         Target("seq2seq_tasks", measure, bound, {"cell": [name]}, most=measure == "seconds")
