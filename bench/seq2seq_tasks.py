@@ -68,6 +68,7 @@ def sums(threads: int, quick: bool) -> Row:
         bidirectional=False,
         hidden_size=128,
         embedding_dim=32,
+        dropout=0.0,
         learning_rate_init=0.005,
         learning_rate="cosine",
         batch_size=100,
@@ -87,6 +88,7 @@ def reversal(threads: int, quick: bool) -> Row:
         attention="dot",
         hidden_size=64,
         embedding_dim=32,
+        dropout=0.0,
         learning_rate_init=0.005,
         learning_rate="cosine",
         batch_size=50,
@@ -114,7 +116,7 @@ def translation(threads: int, quick: bool) -> Row:
         "translation", pairs, threads, 1 if quick else 60.0, "BLEU",
         lambda found, references: 100 * metrics.bleu(found, references),
         attention="additive", hidden_size=256, embedding_dim=128, learning_rate_init=0.003,
-        batch_size=64,
+        dropout=0.0, batch_size=64,
     )  # fmt: skip
 
 
@@ -123,7 +125,8 @@ def summaries(threads: int, quick: bool) -> Row:
     pairs = text_pairs.summaries(*(100, 20) if quick else (2_100, 100))
     return _with_and_without(
         "summaries", pairs, threads, 1 if quick else 90.0, "ROUGE-L", metrics.rouge_l,
-        attention="dot", hidden_size=128, embedding_dim=64, learning_rate_init=0.005, batch_size=20,
+        attention="dot", hidden_size=128, embedding_dim=64, learning_rate_init=0.005,
+        dropout=0.0, batch_size=20,
     )  # fmt: skip
 
 

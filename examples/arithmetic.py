@@ -53,6 +53,8 @@ def main() -> None:
         attention=None,
         hidden_size=128,
         bidirectional=False,
+        embedding_dim=64,
+        dropout=0.0,
         learning_rate_init=0.005,
         learning_rate="cosine",
         batch_size=options.batch_size,

@@ -26,6 +26,7 @@ WORDS = ["abc", "cab", "bca", "ba", "ac", "cb", "a", "b", "c", "aab", ""] * 4
 SMALL: dict[str, Any] = {
     "hidden_size": 24,
     "embedding_dim": 8,
+    "dropout": 0.0,
     "learning_rate_init": 0.02,
     "max_iter": 40,
     "random_state": 0,
@@ -403,7 +404,8 @@ def test_attention_learns_to_reverse(attention: str) -> None:
         "".join(draw.choice(list("abcdefghij"), n)) for n in draw.integers(10, 21, 3100).tolist()
     ]
     model = Seq2Seq(
-        "char", attention, hidden_size=64, learning_rate_init=0.005, batch_size=50, max_iter=16,
+        "char", attention, hidden_size=64, embedding_dim=64, dropout=0.0, learning_rate_init=0.005,
+        batch_size=50, max_iter=16,
         random_state=0,
     )  # fmt: skip
     model.fit(texts[:3000], reverse(texts[:3000]))
@@ -451,7 +453,7 @@ def test_initialize_makes_layers_for_known_tokens() -> None:
         ["a", "b"], Vocabulary("token", ["X1", "Y"])
     )
     assert model.source_vocabulary_.tokens == ("a", "b")
-    assert model.layers_["source_embedding"].params["weight"].shape == (4, 64)
+    assert model.layers_["source_embedding"].params["weight"].shape == (4, 128)
     assert model.layers_["output"].params["weight"].shape == (4, 4)
     assert set(model.predict(["ab"])[0]) <= {"X1", "Y"}
     assert model.n_iter_ == 0

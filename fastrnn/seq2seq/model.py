@@ -62,7 +62,7 @@ class Seq2Seq(StoredPairs):
         Recurrent layers of the encoder, and as many of the decoder.
     bidirectional : bool, default True
         Whether the encoder reads in both directions.
-    embedding_dim : int, default 64
+    embedding_dim : int, default 128
         The size of a token's vector.
     input_feeding : bool, default False
         Whether the decoder also reads what the step before has given to the softmax (Luong et al.,
@@ -80,14 +80,14 @@ class Seq2Seq(StoredPairs):
     label_smoothing : float, default 0.0
         In training, the share of each token's probability that is asked for of all tokens alike (C.
         Szegedy et al., CVPR 2016).
-    dropout : float, default 0.0
+    dropout : float, default 0.2
         Probability of dropping a unit, in training, of every recurrent layer's input and of what
         enters the softmax.
     alpha : float, default 0.0
         L2 penalty on weights; with ``solver="adamw"`` its weight decay.
     batch_size : int or "auto", default "auto"
         Pairs in a step of training, of like length; "auto" is min(200, n).
-    max_iter : int, default 50
+    max_iter : int, default 30
         Epochs, at most: passes over all pairs.
     early_stopping : bool, default False
         Measure the loss of held-out pairs after each epoch, stop when it no longer falls, and keep
@@ -132,7 +132,7 @@ class Seq2Seq(StoredPairs):
     --------
     >>> from fastrnn import Seq2Seq
     >>> words = ["abc", "cab", "bca", "ba", "ac", "cb", "a", "b", "c"] * 4
-    >>> model = Seq2Seq(hidden_size=32, learning_rate_init=0.01, random_state=0)
+    >>> model = Seq2Seq(hidden_size=32, learning_rate_init=0.01, batch_size=9, random_state=0)
     >>> model = model.fit(words, [word[::-1] for word in words])
     >>> model.predict(["cab", "ba"])
     ['bac', 'ab']
@@ -149,23 +149,23 @@ class Seq2Seq(StoredPairs):
         hidden_size: int = 256,
         num_layers: int = 1,
         bidirectional: bool = True,
-        embedding_dim: int = 64,
+        embedding_dim: int = 128,
         input_feeding: bool = False,
         bridge: str = "auto",
         share_vocabulary: bool = False,
         teacher_forcing: Any = 1.0,
         label_smoothing: float = 0.0,
-        dropout: float = 0.0,
+        dropout: float = 0.2,
         recurrent_dropout: float = 0.0,
         reset_after: bool = False,
         nonlinearity: str = "tanh",
         solver: str = "adam",
-        learning_rate_init: float = 0.002,
+        learning_rate_init: float = 0.003,
         learning_rate: Any = "constant",
         momentum: float = 0.9,
         alpha: float = 0.0,
         batch_size: Any = "auto",
-        max_iter: int = 50,
+        max_iter: int = 30,
         max_grad_norm: float | None = 5.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
