@@ -74,8 +74,10 @@ def unflatten(text: str, tensors: Mapping[str, Any], where: str) -> Any:
 
 
 def _unflatten(value: Any, tensors: Mapping[str, Any], where: str) -> Any:
-    if isinstance(value, list):
-        return [_unflatten(item, tensors, where) for item in value]
+    if isinstance(value, list):  # what was parsed is changed, not copied
+        for i, item in enumerate(value):
+            value[i] = _unflatten(item, tensors, where)
+        return value
     if not isinstance(value, dict):
         return value
     if len(value) == 1:
@@ -90,4 +92,6 @@ def _unflatten(value: Any, tensors: Mapping[str, Any], where: str) -> Any:
             return {key: _unflatten(item, tensors, where) for key, item in content.items()}
         if mark in _MARKS:
             raise FormatError(f"{where}: expected a {mark}, got {content!r:.80}")
-    return {key: _unflatten(item, tensors, where) for key, item in value.items()}
+    for key, item in value.items():
+        value[key] = _unflatten(item, tensors, where)
+    return value
