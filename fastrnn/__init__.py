@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastrnn.layers.reversed import Reversed
     from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
     from fastrnn.layers.sequential import Sequential
+    from fastrnn.layers.stream_pool import StreamPool
     from fastrnn.optim import clip_grad_norm
     from fastrnn.seq2seq.model import Seq2Seq
     from fastrnn.serving.predictor import Predictor
@@ -53,6 +54,7 @@ __all__ = [
     "Reversed",
     "Seq2Seq",
     "Sequential",
+    "StreamPool",
     "cells",
     "clip_grad_norm",
     "from_keras",
@@ -100,6 +102,7 @@ _MODULES = {
     "Seq2Seq": "seq2seq.model",
     "SequenceTagger": "estimators",
     "Sequential": "layers.sequential",
+    "StreamPool": "layers.stream_pool",
     "TextClassifier": "estimators",
     "cells": "cells",
     "clip_grad_norm": "optim",

@@ -78,10 +78,12 @@ FLOORS = [
     ["engine.recurrence"],
     ["engine.stack"],
     ["engine.streams"],
+    ["engine.slots"],
     ["layers.recurrent"],
     ["layers.activation", "layers.embedding", "layers.rnn", "layers.modules"],
     ["layers.sequential_stream"],
     ["layers.attention", "layers.reversed", "layers.sequential", "layers.tied"],
+    ["layers.stream_pool"],
     [
         "interchange.from_torch",
         "interchange.onnx_operators",

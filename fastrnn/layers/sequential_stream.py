@@ -231,10 +231,12 @@ class StepInput:
         """One step of one sequence, (1, 1, D) or (1, 1)."""
         return np.zeros((1, 1, *self.row), self.dtype)
 
-    def read(self, name: str, x: Any, before: tuple[int | None, ...]) -> np.ndarray:
+    def read(
+        self, name: str, x: Any, before: tuple[int | None, ...], axes: str = "Nt"
+    ) -> np.ndarray:
         """`x` as an array of the shape `before` and a row; indices are not looked at."""
-        axes = "(" + ", ".join([*"Nt"[: len(before)], *"D"[: len(self.row)]]) + ")"
-        axes = axes if "," in axes else "(N,)"
+        names = [*axes[: len(before)], *"D"[: len(self.row)]]
+        axes = f"({', '.join(names)})" if len(names) > 1 else f"({names[0]},)"
         shape = (*before, *self.row)
         found: np.ndarray
         if self.width is None:

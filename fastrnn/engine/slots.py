@@ -1,0 +1,115 @@
+"""States of many sequences of one recurrent layer, of which any few advance together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrnn.engine.batches import Batch, Container, read_array
+from fastrnn.engine.rows import Rows
+from fastrnn.engine.streams import Snapshot
+
+__all__ = ["Slots"]
+
+States = tuple[np.ndarray, ...]
+"""One array (L, n, units) for each of the cell's states."""
+
+
+class Slots:
+    """Room for the states of sequences, by number.
+
+    Nothing is checked here but a state's shape; :class:`fastrnn.StreamPool` knows who is where.
+
+    Parameters
+    ----------
+    take_snapshot : callable
+        Gives the layer as it is.
+    """
+
+    def __init__(self, take_snapshot: Callable[[], Snapshot]) -> None:
+        self._take_snapshot = take_snapshot
+        self._snapshot = take_snapshot()
+        self._states = tuple(
+            np.empty((s.shape[0], 0, s.shape[1]), s.dtype) for s in self._snapshot.initial
+        )
+
+    def larger(self, capacity: int) -> States:
+        """Arrays for :meth:`grow`, with more room and the states that are here."""
+        grown = []
+        for state in self._states:
+            L, n, units = state.shape
+            room = np.empty((L, capacity, units), state.dtype)
+            room[:, :n] = state
+            grown.append(room)
+        return tuple(grown)
+
+    def grow(self, room: States) -> None:
+        """Move into arrays with more room."""
+        self._states = room
+
+    def advance(self, x: Container, states: States) -> tuple[Container, States]:
+        """Outputs and the states after them, which are not yet written.
+
+        Parameters
+        ----------
+        x : array (n, t, D), or list of n arrays (t_i, D)
+        states : tuple of array (L, n, units)
+            Those before.
+
+        Returns
+        -------
+        y : array (n, t, S), or list of n arrays (t_i, S)
+        states : tuple of array (L, n, units)
+            For :meth:`write`.
+        """
+        dtype = self._snapshot.dtype
+        if isinstance(x, list):
+            x, batch = Batch.read(x, None, self._input_size, dtype)
+        else:
+            n = states[0].shape[1]
+            shape = (n, None, self._input_size)
+            x = read_array("x", x, np, dtype, shape, "(N, t, D)")
+            batch = Batch(Rows.dense(n, x.shape[1]), False, np, dtype)
+        y, last, _ = self._snapshot.stack.forward(x, batch, states)
+        return y, last
+
+    def read(self, slots: np.ndarray) -> States:
+        """The states of some sequences, copies."""
+        return tuple(state.take(slots, axis=1) for state in self._states)
+
+    def write(self, slots: np.ndarray, states: States) -> None:
+        """Replace the states of some sequences."""
+        for mine, new in zip(self._states, states, strict=True):
+            mine[:, slots] = new
+
+    def initial(self, n: int) -> States:
+        """The initial states of n sequences."""
+        return tuple(np.repeat(s[:, None, :], n, axis=1) for s in self._snapshot.initial)
+
+    def checked(self, name: str, state: Any, n: int) -> States:
+        """States of n sequences as a caller gave them: an array, or a tuple of several."""
+        parts = (state,) if len(self._states) == 1 else state
+        if not isinstance(parts, list | tuple) or len(parts) != len(self._states):
+            raise ValueError(
+                f"{name}: expected {len(self._states)} arrays (h, c), got {type(state).__name__}"
+            )
+        shapes = [(own.shape[0], n, own.shape[2]) for own in self._states]
+        return tuple(
+            read_array(name, part, np, self._snapshot.dtype, shape, "(L, N, units)")
+            for part, shape in zip(parts, shapes, strict=True)
+        )
+
+    def reload(self) -> None:
+        """Take a new snapshot of the layer's parameters; the states stay."""
+        self._snapshot = self._take_snapshot()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all states, also of those nobody uses."""
+        return sum(state.nbytes for state in self._states)
+
+    @property
+    def _input_size(self) -> int:
+        return int(self._snapshot.stack.weights[0][0].params["weight_ih"].shape[1])
