@@ -43,6 +43,7 @@ CELLS = ["lstm", "gru", "rnn"]  # apart, so that a run is a matter of a few minu
 RUNS = {
     "single_sequence": Run("single_sequence"),
     "streaming_step": Run("streaming_step"),
+    "stream_pool": Run("stream_pool"),
     **{f"inference_{cell}": Run("inference", ["--cells", cell]) for cell in CELLS},
     "large_hidden": Run("large_hidden"),
     "gru_reset_before": Run("gru_reset_before"),

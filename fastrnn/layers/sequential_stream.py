@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import as_array, as_real_array, check_int, check_shape, describe
+from fastrnn.checks import as_array, check_int, check_shape, describe
 from fastrnn.engine import products
+from fastrnn.engine.batches import read_array
 from fastrnn.engine.streams import check_out, row_mask
 from fastrnn.layers.activation import Activation
 from fastrnn.layers.embedding import Embedding
@@ -245,7 +246,7 @@ class StepInput:
                 raise TypeError(f"{name}: expected indices, got dtype {found.dtype}")
             check_shape(name, found, shape, axes)
             return found
-        found = np.asarray(as_real_array(name, x, self.dtype, shape=shape, axes=axes))
+        found = read_array(name, x, np, self.dtype, shape, axes)
         return found
 
 
