@@ -31,7 +31,7 @@ from fastrnn.trees import flatten, unflatten
 
 __all__ = [
     "FormatError", "Savable", "Shape", "build", "check_tensors", "fill", "find", "is_registered",
-    "load", "load_as", "register", "save",
+    "load", "load_as", "register", "save", "taken",
 ]  # fmt: skip
 
 Path = str | os.PathLike[str]
@@ -125,7 +125,7 @@ def save(obj: Any, path: Path) -> None:
     tensorfile.write(path, tensors, metadata)
 
 
-def load(path: Path, *, check_finite: bool = False) -> Any:
+def load(path: Path, *, check_finite: bool = False, mmap: bool = False) -> Any:
     """Read a layer or a fitted model that ``save`` has written.
 
     Parameters
@@ -133,6 +133,10 @@ def load(path: Path, *, check_finite: bool = False) -> Any:
     path : str or path-like
     check_finite : bool, default False
         Whether to refuse a file with NaN or infinity among its arrays.
+    mmap : bool, default False
+        Whether the layers' parameters are to be read-only views of the file, mapped into memory,
+        which the processes that load it share; the file must then not be written to or shortened,
+        but may be replaced, as ``save`` does.
 
     Returns
     -------
@@ -156,12 +160,14 @@ def load(path: Path, *, check_finite: bool = False) -> Any:
     >>> fastrnn.load("lstm.safetensors").num_parameters
     144
     """
-    return load_as(path, check_finite=check_finite)
+    return load_as(path, check_finite=check_finite, mmap=mmap)
 
 
-def load_as(path: Path, *, check_finite: bool = False, predictor: bool = False) -> Any:
+def load_as(
+    path: Path, *, check_finite: bool = False, mmap: bool = False, predictor: bool = False
+) -> Any:
     """The same; with `predictor`, of an estimator its `fastrnn.Predictor` in any case."""
-    tensors, metadata = tensorfile.read(path)
+    tensors, metadata = tensorfile.read(path, mmap)
     where = tensorfile.path_name(path)
     if metadata.get("format") != FORMAT:
         raise FormatError(
@@ -263,6 +269,40 @@ def with_values_to_follow() -> Iterator[None]:
         _values_follow.reset(token)
 
 
+_taken: ContextVar[Iterator[tuple[str, Any]] | None] = ContextVar("fastrnn_taken", default=None)
+
+
+@contextmanager
+def _taking(shapes: Iterable[tuple[str, Shape]], tensors: Mapping[str, Any]) -> Iterator[None]:
+    """Let layers that are made inside take the arrays themselves, if they are read-only."""
+    views = [(name, tensors[name]) for name, _ in shapes]
+    mapped = views and not any(array.flags.writeable for _, array in views)
+    token = _taken.set(iter(views) if mapped else None)
+    try:
+        yield
+    finally:
+        _taken.reset(token)
+
+
+def taken(params: dict[str, Any]) -> dict[str, Any]:
+    """A new layer's parameters, in their place the arrays of a mapped file that are to be them.
+
+    Layers own their parameters in the order of ``shapes``.
+    """
+    views = _taken.get()
+    if views is None:
+        return params
+    found = {}
+    for name, param in params.items():
+        key, view = next(views, ("", None))
+        found[name] = param
+        if view is None or not key.endswith(name) or not view.flags.aligned:
+            continue
+        if view.dtype == param.dtype and view.shape == param.shape:
+            found[name] = view
+    return found
+
+
 def build(name: Any, config: Any, tensors: Mapping[str, Any] | None = None) -> Any:
     """A layer by its class's name and its configuration, both out of a file.
 
@@ -282,7 +322,7 @@ def build(name: Any, config: Any, tensors: Mapping[str, Any] | None = None) -> A
         check_tensors(cls.shapes(config), tensors)
     if tensors is None:
         return cls.from_config(config)
-    with with_values_to_follow():
+    with with_values_to_follow(), _taking(cls.shapes(config), tensors):
         layer = cls.from_config(config)
     fill(layer, tensors)
     return layer
@@ -294,7 +334,8 @@ def fill(layer: Any, tensors: Mapping[str, Any]) -> None:
         if tensors[key].dtype.newbyteorder("=") != param.dtype:
             raise FormatError(f"{key}: expected dtype {param.dtype}, got {tensors[key].dtype}")
     for key, param in layer.params.items():
-        param[...] = tensors[key]
+        if param is not tensors[key]:
+            param[...] = tensors[key]
 
 
 def check_tensors(shapes: Iterable[tuple[str, Shape]], tensors: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from mmap import ACCESS_READ
+from mmap import mmap as mapped
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -191,18 +193,25 @@ def _dtype_list() -> str:
 # -------------------------------------------------------------------------------------- reading
 
 
-def read(path: Path) -> TensorFile:
+def read(path: Path, mmap: bool = False) -> TensorFile:
     """Read what `write`, or the safetensors package, has written.
 
     Everything is checked first: the header's size, its JSON (no duplicate names, no NaN, no
     depth that exhausts the stack), each dtype, shape and size, that the arrays lie one directly
     after the other and end with the file, and the digest where there is one.
 
+    Parameters
+    ----------
+    path : str or path-like
+    mmap : bool
+        Whether the arrays are to be read-only views of the file, mapped into memory.
+
     Returns
     -------
     TensorFile
         ``tensors``, arrays that share one buffer in memory and may be written to, and
-        ``metadata``. The file itself is closed and no longer needed.
+        ``metadata``. The file itself is closed and no longer needed; a mapped one must not be
+        written to or shortened, but may be replaced or removed.
 
     Raises
     ------
@@ -225,8 +234,13 @@ def read(path: Path) -> TensorFile:
             )
         header = file.read(n)
         entries, metadata = _parse_header(header, size - 8 - n, where)
-        data = np.empty(size - 8 - n, dtype=np.uint8)
-        got = _read_into(file, data)
+        if mmap and entries and size > 8 + n:
+            mapping = mapped(file.fileno(), 0, access=ACCESS_READ)
+            data = np.frombuffer(mapping, dtype=np.uint8, offset=8 + n)
+            got = len(data)
+        else:
+            data = np.empty(size - 8 - n, dtype=np.uint8)
+            got = _read_into(file, data)
         if len(header) + got < n + len(data):
             raise FormatError(f"{where}: expected {size} bytes, got {8 + len(header) + got}")
     if "sha256" in metadata:

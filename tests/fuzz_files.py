@@ -266,7 +266,12 @@ def run(count: int, seed: int = 0, seconds: float = float("inf")) -> Counter[str
                 changed = change(raw, rng)
                 if len(changed) > LARGEST:  # JSON of brackets alone takes far more than its text
                     changed = bytes_changed(raw, rng)
-                outcome = loaded(changed, path, f"file {number} of seed {seed}, {change.__name__}")
+                outcome = loaded(
+                    changed,
+                    path,
+                    bool(number % 2),
+                    f"file {number} of seed {seed}, {change.__name__}",
+                )
                 outcomes[f"{change.__name__}: {outcome}"] += 1
         finally:
             if started:
@@ -274,14 +279,16 @@ def run(count: int, seed: int = 0, seconds: float = float("inf")) -> Counter[str
     return outcomes
 
 
-def loaded(raw: bytes, path: str, what: str) -> str:
-    """Load one file: what became of it."""
+def loaded(raw: bytes, path: str, mmap: bool, what: str) -> str:
+    """Load one file, read or mapped: what became of it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # one that is mapped must not be written to
     with open(path, "wb") as file:
         file.write(raw)
     tracemalloc.reset_peak()
     before, begin = tracemalloc.get_traced_memory()[0], time.perf_counter()
     try:
-        fastrnn.load(path)
+        fastrnn.load(path, mmap=mmap)
         outcome = "loaded"
     except FormatError:
         outcome = "refused"

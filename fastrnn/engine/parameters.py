@@ -25,7 +25,7 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.engine.locks import Lock
-from fastrnn.files import Path, Savable
+from fastrnn.files import Path, Savable, taken
 
 
 class Layer(Savable):
@@ -53,6 +53,7 @@ class Layer(Savable):
 
     def _own(self, params: dict[str, np.ndarray]) -> None:
         """Take these arrays as the layer's parameters, with gradients of zero."""
+        params = taken(params)
         self._params = MappingProxyType(params)
         self._grads = MappingProxyType({name: np.zeros_like(p) for name, p in params.items()})
 

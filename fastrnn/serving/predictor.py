@@ -67,12 +67,12 @@ class Predictor:
         return f"Predictor({self.estimator})"
 
     @staticmethod
-    def load(path: files.Path, *, check_finite: bool = False) -> Predictor:
+    def load(path: files.Path, *, check_finite: bool = False, mmap: bool = False) -> Predictor:
         """Read a file that an estimator's ``save`` has written.
 
         Parameters
         ----------
-        path, check_finite
+        path, check_finite, mmap
             As for `fastrnn.load`.
 
         Returns
@@ -84,7 +84,7 @@ class Predictor:
         FormatError
             See `fastrnn.load`; and if the file holds no estimator.
         """
-        found = files.load_as(path, check_finite=check_finite, predictor=True)
+        found = files.load_as(path, check_finite=check_finite, mmap=mmap, predictor=True)
         if not isinstance(found, Predictor):
             raise FormatError(f"path: expected the file of an estimator, got {found!r:.80}")
         return found
