@@ -19,7 +19,7 @@ clean_process()
 import numpy as np  # noqa: E402
 
 import fastrnn  # noqa: E402
-from bench.adapters import Adapter, Candidate  # noqa: E402
+from bench.adapters import Adapter, Candidate, Layer  # noqa: E402
 from bench.layers import Case, compare, layer_options, peers  # noqa: E402
 from bench.rows import show  # noqa: E402
 from bench.targets import OURS, Row  # noqa: E402
@@ -53,7 +53,7 @@ def candidates(case: Case, adapters: Mapping[str, Adapter]) -> dict[str, Candida
     return found
 
 
-def by_hand(layer: fastrnn.LSTM, x: np.ndarray, ready: list[np.ndarray]) -> Candidate:
+def by_hand(layer: Layer, x: np.ndarray, ready: list[np.ndarray]) -> Candidate:
     """A session of a step, with states gathered for it and scattered after it."""
     from bench.adapters import onnx_runtime
     from bench.adapters.onnx_model import state_names

@@ -281,6 +281,9 @@ TARGETS = [
             (1024, {1: 1.5, 2: 1.8}),
         ]
     ),
+    # Ten thousand live streams, of which N are ready.
+    Target("stream_pool", "best", 1.0),
+    Target("stream_pool", "fastrnn alone", 2.0, {"N": [32, 256]}),
     # Queries and their sources; all the tanh of an additive score.
     Target("attention", "best", 4.0, {"cell": ["additive"]}),
     Target("attention", "torch", 1.0, {"cell": ["dot"]}),

@@ -295,13 +295,18 @@ class StreamPool:
 
     def _find(self, keys: Any, name: str = "keys") -> np.ndarray:
         """The slots of open streams (N,), each once."""
-        keys = np.atleast_1d(np.asarray(as_array(name, keys)))
+        keys = np.asarray(as_array(name, keys))
+        keys = keys if keys.ndim else keys[None]
         if keys.dtype.kind not in "iu" and keys.size:
             raise TypeError(f"{name}: expected integers, got dtype {keys.dtype}")
         if keys.ndim != 1:
             raise ValueError(f"{name}: expected 1 dimension (N,), got shape {keys.shape}")
         keys = keys.astype(np.int64, copy=False)
         slots: np.ndarray = keys & ((1 << SLOT_BITS) - 1)
+        if len(keys) == 1:  # with so little to do, looking at arrays takes long
+            key, slot = int(keys[0]), int(slots[0])
+            if slot < len(self._keys) and int(self._keys[slot]) == key >= 0:
+                return slots
         fits = slots < len(self._keys)
         known = self._keys[np.where(fits, slots, 0)]
         good = fits & (known == keys) & (keys >= 0)
