@@ -275,6 +275,7 @@ def test_streams_answer_after_every_step_with_the_bits_of_whole_sequences(
     predictor = fastrnn.Predictor.load(tmp_path / "model")
     for answer in (*PROBABLE, "transform"):
         stream = predictor.stream(3, answer)
+        assert same(model.stream(3, answer).push(X[:3]), predictor.stream(3, answer).push(X[:3]))
         first = [stream.step(X[:3, t]) for t in range(2)]
         rest = stream.push(X[:3, 2:])
         found = np.concatenate([np.stack(first, axis=1), rest], axis=1)

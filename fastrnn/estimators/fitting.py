@@ -18,6 +18,7 @@ from fastrnn.sequences.network import Encoder, Loss
 from fastrnn.sequences.targets import Classes, Labels
 from fastrnn.serving.judge import Judge, Reader
 from fastrnn.serving.stored import TARGETS, Tensors, describe_judge, expect, read_judge
+from fastrnn.serving.streams import AnswerStream
 
 __all__ = ["Entrance", "SupervisedEstimator"]
 
@@ -189,6 +190,28 @@ class SupervisedEstimator(SequenceEstimator):
         """What answers, or scikit-learn's NotFittedError."""
         check_is_fitted(self, "layers_")
         return Judge(self._network, self._reader, self._targets, self.n_threads)
+
+    def stream(self, batch_size: int = 1, answer: str = "predict") -> AnswerStream:
+        """Answer about sequences that arrive step by step.
+
+        Parameters
+        ----------
+        batch_size : int
+            How many sequences.
+        answer : {"predict", "predict_proba", "decision_function", "transform"}
+            What to tell after each step.
+
+        Returns
+        -------
+        AnswerStream
+            With ``step(x_t)``, ``push(chunk)``, ``reset``, ``add`` and ``drop``.
+
+        Raises
+        ------
+        ValueError
+            Of texts, of recurrent layers of both directions, and of pooling by a mean or attention.
+        """
+        return AnswerStream(self._judge, batch_size, answer)
 
     # Files
 
