@@ -68,19 +68,20 @@ class Slots:
         if isinstance(x, list):
             x, batch = Batch.read(x, None, self._input_size, dtype)
         else:
+            found = self._one_step(x, states) if x.shape[1] == 1 else None
+            if found is not None:
+                return found
             n = states[0].shape[1]
-            shape = (n, None, self._input_size)
-            x = read_array("x", x, np, dtype, shape, "(N, t, D)")
-            if x.shape[1] == 1:
-                found = self._one_step(x, states)
-                if found is not None:
-                    return found
+            x = read_array("x", x, np, dtype, (n, None, self._input_size), "(N, t, D)")
             batch = Batch(Rows.dense(n, x.shape[1]), False, np, dtype)
         y, last, _ = self._snapshot.stack.forward(x, batch, states)
         return y, last
 
     def _one_step(self, x: np.ndarray, states: States) -> tuple[np.ndarray, States] | None:
-        """The same for one step, which takes less time without all that several need."""
+        """The same for one step, which takes less time without all that several need.
+
+        None where the layer or the array is not one that the kernels can walk so.
+        """
         steps = self._snapshot.stack.steps(states)
         y = None if steps is None else steps.step(x[:, 0], None)
         return None if steps is None or y is None else (y[:, None], steps.state())
