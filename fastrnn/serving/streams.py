@@ -23,9 +23,9 @@ ANSWERS = ("predict", "predict_proba", "decision_function", "transform")
 class AnswerStream:
     """Answers about sequences that arrive step by step, each after every step.
 
-    Made by ``stream`` of an estimator or a `fastrnn.Predictor`. The answer after a step has the bits
-    of that to the sequence up to there, given whole; where each step has its own answer, of that of
-    the step.
+    Made by ``stream`` of an estimator or a `fastrnn.Predictor`. The answer after a step has
+    the bits of that to the sequence up to there, given whole; where each step has its own answer,
+    of that of the step.
 
     Parameters
     ----------
