@@ -66,11 +66,16 @@ def started(code: str, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
+def finished(process: subprocess.Popen[str]) -> int:
+    """What a process ends with."""
+    with process:  # waits, and closes its pipe
+        pass
+    return process.returncode
+
+
 def kill(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    finished(process)
 
 
 def kill_while_saving(rounds: int, seed: int = 0) -> int:
@@ -109,7 +114,7 @@ def kill_while_training(rounds: int, seed: int = 0) -> int:
         begin = time.monotonic()
         process = started(TRAIN, whole, TEXT)
         begin = time.monotonic()
-        assert process.wait() == 0
+        assert finished(process) == 0
         length = time.monotonic() - begin
         wanted = bits(fastrnn.load(whole))
         while killed < rounds:
@@ -118,13 +123,15 @@ def kill_while_training(rounds: int, seed: int = 0) -> int:
             if process.poll() is None:
                 kill(process)
                 killed += 1
+            else:
+                finished(process)
             checkpoint = Path(path + ".checkpoint")
             if checkpoint.exists():
                 read_checkpoint(checkpoint)
             if os.path.exists(path) or killed == rounds:
                 if not os.path.exists(path):
                     process = started(TRAIN, path, TEXT)
-                    assert process.wait() == 0
+                    assert finished(process) == 0
                 assert bits(fastrnn.load(path)) == wanted, f"after {killed} kills"
                 runs += 1
                 for left in os.listdir(folder):
