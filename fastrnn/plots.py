@@ -270,6 +270,9 @@ def plot_alignment(
     weights = as_real_array(
         "model_or_weights", weights, np.float64, ndim=2, axes="(T_out, T_source)"
     )
+    for name, count in zip(("target", "source"), weights.shape, strict=True):
+        if not count:
+            raise ValueError(f"{name}: expected at least one token, got none")
     labels = [
         _tokens(name, text, count)
         for name, text, count in zip(

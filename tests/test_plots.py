@@ -209,9 +209,14 @@ def test_an_alignment_has_a_row_for_each_token_of_the_target() -> None:
     with pytest.raises(ValueError, match="source: expected 3 tokens, one for each step, got 1"):
         plot_alignment(weights, "ab")
     model = Seq2Seq(hidden_size=4, random_state=0).initialize(list("abc"), list("xy"))
+    model.layers_["output"].params["bias"][1] = -100.0  # an output has no end but its limit
     (output,) = model.predict(["cab"], max_length=5)
+    assert len(output) == 5
     ax = plot_alignment(model, "cab", output)
     assert np.array_equal(ax.images[0].get_array(), model.attention_[0].astype(float))
     assert [label.get_text() for label in ax.get_xticklabels()] == ["c", "a", "b"]
     with pytest.raises(ValueError, match="source: expected a text to read, got None"):
         plot_alignment(model)
+    model.layers_["output"].params["bias"][1] = 100.0
+    with pytest.raises(ValueError, match="target: expected at least one token, got none"):
+        plot_alignment(model, "cab")
