@@ -86,6 +86,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "tbptt_steps": 35,
         "learning_rate": quartered,
         "max_grad_norm": 0.25,
+        "init": "torch",
+        "init_scale": 0.1,
         "tie_weights": True,
     },
 }

@@ -318,6 +318,7 @@ TARGETS = [
     # Language models beside PyTorch's, from the same weights over the same windows.
     Target("language_curves", "digits alike", 4.0),
     Target("language_curves", "perplexity apart, %", 1.0, most=True),
+    Target("language_curves", "torch", {2: 2.0}),
     # What sequence-to-sequence models learn.
     *(
         Target("seq2seq_tasks", measure, bound, {"cell": [name]}, most=measure == "seconds")

@@ -137,10 +137,10 @@ class Twin:
 
     def _clip(self) -> None:
         if self.limit is not None:
-            # Not clip_grad_norm_, which adds 1e-6 to the norm and, in float32, loses digits of it.
+            # Not clip_grad_norm_, which adds 1e-6 to the norm, nor PyTorch's norms, which add up a
+            # gradient's squares in a row: digits are lost, and early steps multiply what is lost.
             grads: Any = [parameter.grad for parameter in self.parameters]
-            norms = torch._foreach_norm(grads, dtype=torch.float64)
-            norm = float(torch.linalg.vector_norm(torch.stack(list(norms))))
+            norm = math.sqrt(math.fsum(float(g.double().square().sum()) for g in grads))
             if norm > self.limit:
                 torch._foreach_mul_(grads, self.limit / norm)
 

@@ -33,8 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--examples", type=int, default=50_000, help="to learn from")
     parser.add_argument("--digits", type=int, default=3, help="of a number, at most")
-    parser.add_argument("--epochs", type=int, default=14)
-    parser.add_argument("--batch-size", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=100)
     options = parser.parse_args()
     pairs = questions(options.examples + options.examples // 10, options.digits)
     read = [f"{a}+{b}"[::-1] for a, b in pairs]
@@ -53,7 +53,7 @@ def main() -> None:
         attention=None,
         hidden_size=128,
         bidirectional=False,
-        embedding_dim=64,
+        embedding_dim=32,
         dropout=0.0,
         learning_rate_init=0.005,
         learning_rate="cosine",

@@ -46,6 +46,7 @@ def test_everything_builds_and_runs_with_clang(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_counters_are_written_by_the_build_for_coverage(tmp_path: Path) -> None:
     tree = CopiedTree(tmp_path)

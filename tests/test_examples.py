@@ -103,6 +103,7 @@ def test_the_character_model_runs_as_a_whole(root: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_main_job_beats_the_trigram_by_far(root: Path, tmp_path: Path) -> None:
     """At least 0.4 bits per character, within two minutes on two cores."""
     printed = run(root, root / "examples" / "character_model.py", "--out", tmp_path)
@@ -163,6 +164,7 @@ def test_a_word_model_runs_as_a_whole(root: Path, tmp_path: Path, recipe: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_small_recipe_learns_within_two_minutes(root: Path) -> None:
     printed = run(root, root / "examples" / "word_model.py")
     found = re.search(r"one stream: (\d+\.\d); that of single words' shares: (\d+\.\d)", printed)
