@@ -266,6 +266,13 @@ def test_a_predictor_names_what_it_cannot_answer(tmp_path: Path) -> None:
                                              else [X]))  # fmt: skip
 
 
+def alike(found: Any, expected: Any) -> bool:
+    """The same bits, which whole sequences and their steps have of the packed engine alone."""
+    if fastrnn.get_gemm() == "packed":
+        return same(found, expected)
+    return np.shape(found) == np.shape(expected) and np.allclose(found, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("pooling", ["last", "max"])
 def test_streams_answer_after_every_step_with_the_bits_of_whole_sequences(
     pooling: str, tmp_path: Path
@@ -280,12 +287,12 @@ def test_streams_answer_after_every_step_with_the_bits_of_whole_sequences(
         rest = stream.push(X[:3, 2:])
         found = np.concatenate([np.stack(first, axis=1), rest], axis=1)
         for t in range(5):
-            assert same(found[:, t], getattr(model, answer)(X[:3, : t + 1])), (answer, t)
+            assert alike(found[:, t], getattr(model, answer)(X[:3, : t + 1])), (answer, t)
     assert stream.add(1).tolist() == [3]
     stream.drop([0, 2])
     stream.reset(0)
     found = stream.push(X[4:6])
-    assert same(found[0, -1:], model.transform(X[4:5]))
+    assert alike(found[0, -1:], model.transform(X[4:5]))
     assert stream.batch_size == 2
 
 
@@ -293,7 +300,7 @@ def test_streams_of_steps_answer_for_each(tmp_path: Path) -> None:
     model = SequenceTagger(bidirectional=False, **SMALL).fit(X, X[:, :, 0] > 0)
     model.save(tmp_path / "model")
     stream = fastrnn.Predictor.load(tmp_path / "model").stream(12, "decision_function")
-    assert same(stream.push(X), model.decision_function(X))
+    assert alike(stream.push(X), model.decision_function(X))
     with pytest.raises(ValueError, match="chunk: expected shape"):
         stream.push(X[:3])
     with pytest.raises(ValueError, match="finite"):
