@@ -80,7 +80,7 @@ FLOORS = [
     ["engine.streams"],
     ["engine.slots"],
     ["layers.recurrent"],
-    ["layers.activation", "layers.embedding", "layers.rnn", "layers.modules"],
+    ["layers.activation", "layers.embedding", "layers.rnn", "layers.modules", "layers.wrapper"],
     ["layers.sequential_stream"],
     ["layers.attention", "layers.reversed", "layers.sequential", "layers.tied"],
     ["layers.stream_pool"],

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from fastrnn.checks import Array, as_real_array, describe, namespace
-from fastrnn.engine.parameters import Backward, Layer, tell_stepped
-from fastrnn.files import Shape, build, find, register
+from fastrnn.engine.parameters import Backward
+from fastrnn.files import register
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.reversed import Reversed
+from fastrnn.layers.wrapper import Wrapper
 
 __all__ = ["Final"]
 
 
 @register
-class Final(Layer):
+class Final(Wrapper):
     """A recurrent layer whose output is the last of each sequence: what a classifier reads.
 
     y is (N, dirs*S), the final h of the last layer: forward after a sequence's own last step, and
@@ -40,50 +38,8 @@ class Final(Layer):
     def __init__(self, layer: Any) -> None:
         if not isinstance(layer, Recurrent | Reversed):
             raise TypeError(f"layer: expected a recurrent layer, got {describe(layer)}")
-        self.layer = layer
-        self.dtype = layer.dtype
-        self.input_size, self.output_size = layer.input_size, layer.output_size
+        super().__init__(layer)
         self._dirs = layer.num_directions if isinstance(layer, Recurrent) else 1
-
-    @property
-    def params(self) -> Mapping[str, np.ndarray]:
-        """The layer's parameters by name."""
-        return self.layer.params
-
-    @property
-    def grads(self) -> Mapping[str, np.ndarray]:
-        """Their gradients by the same names."""
-        return self.layer.grads
-
-    def config(self) -> dict[str, Any]:
-        """The layer's type and the arguments of its constructor."""
-        return {"layer": {"type": type(self.layer).__name__, "config": self.layer.config()}}
-
-    @classmethod
-    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-        """Name and shape of each parameter, from a configuration nobody has checked."""
-        inner = config["layer"]
-        yield from find(inner["type"]).shapes(inner["config"])
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Final:
-        """A new layer of this configuration."""
-        inner = config["layer"]
-        return cls(build(inner["type"], inner["config"]))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"layer": self.layer}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["layer"])  # type: ignore[misc]
-
-    def _stepped(self) -> None:
-        tell_stepped(self.layer)
-
-    def prepare(self) -> Final:
-        """Make parameters read-only and pack them once; see :meth:`fastrnn.LSTM.prepare`."""
-        self.layer.prepare()
-        return self
 
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
         """The last outputs (N, dirs*S) and the final states; takes what the layer takes."""

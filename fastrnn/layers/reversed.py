@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import Array, as_array, check_lengths, namespace
-from fastrnn.engine.parameters import Backward, Layer, tell_stepped
-from fastrnn.files import Shape, build, find, register
-from fastrnn.layers.recurrent import Recurrent, check_recurrent
+from fastrnn.engine.parameters import Backward
+from fastrnn.files import register
+from fastrnn.layers.recurrent import check_recurrent
+from fastrnn.layers.wrapper import Wrapper
 
 __all__ = ["Reversed"]
 
 
 @register
-class Reversed(Layer):
+class Reversed(Wrapper):
     """A recurrent layer of one direction that begins at each sequence's own end.
 
     What it gives for a step stands where the step stood; the final state is the one after a
@@ -41,49 +41,7 @@ class Reversed(Layer):
         check_recurrent("layer", layer)
         if layer.bidirectional:
             raise ValueError("layer: expected one direction, got both")
-        self.layer: Recurrent = layer
-        self.dtype = layer.dtype
-        self.input_size, self.output_size = layer.input_size, layer.output_size
-
-    @property
-    def params(self) -> Mapping[str, np.ndarray]:
-        """The layer's parameters by name."""
-        return self.layer.params
-
-    @property
-    def grads(self) -> Mapping[str, np.ndarray]:
-        """Their gradients by the same names."""
-        return self.layer.grads
-
-    def config(self) -> dict[str, Any]:
-        """The layer's type and the arguments of its constructor."""
-        return {"layer": {"type": type(self.layer).__name__, "config": self.layer.config()}}
-
-    @classmethod
-    def shapes(cls, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-        """Name and shape of each parameter, from a configuration nobody has checked."""
-        inner = config["layer"]
-        yield from find(inner["type"]).shapes(inner["config"])
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Reversed:
-        """A new layer of this configuration."""
-        inner = config["layer"]
-        return cls(build(inner["type"], inner["config"]))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"layer": self.layer}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["layer"])  # type: ignore[misc]
-
-    def _stepped(self) -> None:
-        tell_stepped(self.layer)
-
-    def prepare(self) -> Reversed:
-        """Make parameters read-only and pack them once; see :meth:`fastrnn.LSTM.prepare`."""
-        self.layer.prepare()
-        return self
+        super().__init__(layer)
 
     def stream(self, batch_size: int = 1) -> Any:
         """Raise a ValueError: the last step, with which this layer begins, has not come yet."""
