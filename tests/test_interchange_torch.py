@@ -285,7 +285,7 @@ def test_rtneural(kind: str, data_file: Callable[[str], Path]) -> None:
 
 WIH, WHH = np.ones((12, 2), np.float32), np.ones((12, 4), np.float32)
 BAD_DICTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {}, "prefix: expected that of a layer, of which there are 0"),
+    ({}, {}, "source: expected the parameters of a layer, got none"),
     ({"a.weight": WIH, "b.weight": WIH}, {}, "there are 2: 'a', 'b'"),
     ({"a.weight": WIH}, {"prefix": "b"}, "prefix: expected one of 'a', got 'b'"),
     ({"a.weight": WIH}, {"prefix": [1]}, "prefix: expected one of 'a', got 1"),

@@ -255,6 +255,8 @@ def _from_tensors(
             raise TypeError(f"source: expected a state dict with names, got the key {name!r:.80}")
         path, _, local = name.rpartition(".")
         groups.setdefault(path, {})[local] = _array(value)
+    if not groups:
+        raise ValueError("source: expected the parameters of a layer, got none")
     known = ", ".join(repr(path) for path in groups)
     if prefix is None:
         if len(groups) != 1:
