@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,31 +11,12 @@ import numpy as np
 from bench.adapters import Candidate, load
 from bench.bounds import FORMULAS, Need, cell_operations
 from bench.common import interleave
+from bench.language_parts import CLIP, RATE, Model, make_model
 from bench.rows import BLAS, REPORTED, check, make_row, set_threads, with_blas
 from bench.targets import OURS, Row
-from fastrnn import LSTM, Embedding, Linear, Sequential, clip_grad_norm
+from fastrnn import Sequential, clip_grad_norm
 from fastrnn.losses import linear_cross_entropy
 from fastrnn.optim import SGD
-
-RATE, CLIP = 0.1, 5.0
-
-
-@dataclass(frozen=True)
-class Model:
-    """Embedding, LSTM, and the logits of the next symbol."""
-
-    embedding: Embedding
-    rnn: LSTM
-    output: Linear
-
-
-def make_model(symbols: int, H: int, L: int) -> Model:
-    """A model whose embedding is as wide as its layers."""
-    return Model(
-        Embedding(symbols, H, random_state=0),
-        LSTM(H, H, L, random_state=0),
-        Linear(H, symbols, random_state=0),
-    )
 
 
 def training(model: Model, inputs: np.ndarray, targets: np.ndarray) -> Candidate:

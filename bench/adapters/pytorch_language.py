@@ -9,7 +9,7 @@ import torch
 
 from bench.adapters import Candidate
 from bench.adapters.pytorch import network
-from bench.language import CLIP, RATE, Model
+from bench.language_parts import CLIP, RATE, Model
 
 
 def training(model: Model, inputs: np.ndarray, targets: np.ndarray) -> Candidate:
