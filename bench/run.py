@@ -66,6 +66,7 @@ RUNS = {
     "busy_neighbor": Run("busy_neighbor"),
     "memory": Run("memory"),
     "import_time": Run("import_time"),
+    "footprint": Run("footprint"),
 }
 
 
