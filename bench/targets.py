@@ -336,4 +336,7 @@ TARGETS = [
     Target("import_time", "MB beyond NumPy", 6.0, most=True),
     Target("import_time", "threads started", 0.0, most=True),
     Target("import_time", "package, MB", 5.0, most=True),
+    # One answer of a fresh process; the others' rows stand beside.
+    Target("footprint", "first answer, ms", 200.0, {"cell": ["fastrnn"]}, most=True),
+    Target("footprint", "resident, MB", 60.0, {"cell": ["fastrnn"]}, most=True),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # for `bench`; what is installed stays before it
 
 # A busy machine must not turn a slow example into a failure, and a run must be repeatable.
 settings.register_profile("fastrnn", deadline=None, derandomize=True, print_blob=True)

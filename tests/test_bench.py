@@ -15,11 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # what is installed stays before it
-
-from bench import bounds, chart, common, limits, publish, report, results, run, table  # noqa: E402
-from bench.targets import (  # noqa: E402
+from bench import bounds, chart, common, limits, publish, report, results, run, table
+from bench.targets import (
     TARGETS,
     Row,
     Target,
@@ -29,7 +26,9 @@ from bench.targets import (  # noqa: E402
     judge_isas,
     judge_means,
 )
-from fastrnn._native import isas  # noqa: E402
+from fastrnn._native import isas
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def row(measures: dict[str, float], **own: Any) -> Row:

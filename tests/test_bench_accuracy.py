@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # what is installed stays before it
+from bench import publish, table
+from bench.common import environment
+from bench.targets import ACCURACIES, Row, judge
 
-from bench import publish, table  # noqa: E402
-from bench.common import environment  # noqa: E402
-from bench.targets import ACCURACIES, Row, judge  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 pytest.importorskip("sklearn")
 from bench import fits  # noqa: E402

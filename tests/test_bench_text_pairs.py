@@ -12,11 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # what is installed stays before it
-
-from bench.targets import Row  # noqa: E402
-from bench.text_pairs import (  # noqa: E402
+from bench.targets import Row
+from bench.text_pairs import (
     MARK,
     Pairs,
     arithmetic,
@@ -25,6 +22,8 @@ from bench.text_pairs import (  # noqa: E402
     translations,
     words_of,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def check(pairs: Pairs, n: int, held_out: int) -> None:

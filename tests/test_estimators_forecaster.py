@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -567,9 +565,6 @@ def test_a_grid_search_over_time(y):
 @pytest.mark.parametrize("name", ["sunspots", "temperatures", "airline"])
 def test_real_series_are_forecast_better_than_by_others(name, data_file):
     """MAE below the last value, the last season, and ridge regression on the same lags."""
-    sys.path.append(
-        str(Path(__file__).resolve().parent.parent)
-    )  # what is installed stays before it
     from bench.sets import series
 
     (task,) = (one for one in series.TASKS if one.series == name)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 
 pytest.importorskip("sklearn")
 pytest.importorskip("torch")
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # what is installed stays before it
 
 import fastrnn
 from bench.torch_twin import Twin, in_torch, start_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -496,7 +495,6 @@ def test_wrong_parameters_are_named(parameter: str, value: Any) -> None:
 @pytest.mark.slow
 def test_real_sentences(data_file: Callable[[str], Path]) -> None:
     """Parts of speech of UD-EWT, with one seed."""
-    sys.path.append(str(Path(__file__).resolve().parent.parent))
     from bench.sets.texts import TAGGING
     from bench.targets import ACCURACIES
 

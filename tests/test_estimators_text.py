@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -426,7 +425,6 @@ def test_wrong_parameters_are_named(parameter: str, value: Any) -> None:
 def test_real_texts(name: str, file: str, data_file: Callable[[str], Path]) -> None:
     """As well as `bench.accuracy` asks for, with one seed."""
     data_file(file)
-    sys.path.append(str(Path(__file__).resolve().parent.parent))
     from bench.sets.texts import TASKS, TF_IDF
     from bench.targets import ACCURACIES
 

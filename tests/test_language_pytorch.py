@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # what is installed stays before it
 
 import fastrnn
 from bench.torch_language import Recorder, Twin, start_of, whole, windows
