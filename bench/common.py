@@ -22,6 +22,7 @@ import threadpoolctl
 # What limits PyTorch to the instruction set that FASTRNN_ISA limits fastrnn to. onnxruntime and
 # OpenVINO cannot all be limited, so they do not take part then.
 LIMITED = {"avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}}
+NUMBERS = {"family": "cpu family", "model": "model"}  # in /proc/cpuinfo
 PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "openvino")
 
 
@@ -143,14 +144,16 @@ def _turn(call: Callable[[], object], once: float, seconds: float) -> list[float
 
 
 def cpu_model() -> str:
-    """The processor's name."""
+    """The processor's name, and its family and model, for many names say little."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return platform.processor() or platform.machine()
+    pairs = (line.partition(":") for line in first.splitlines())
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    name = found.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{what} {found[key]}" for what, key in NUMBERS.items() if key in found]
+    return ", ".join([name, *numbers])
 
 
 def cores() -> int:

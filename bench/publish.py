@@ -48,6 +48,13 @@ def tables(runs: Runs) -> Iterator[str]:
     for line in sorted({machine(run["environment"]) for run in runs.values()}):
         yield f"{line}.\n"
     yield from report.summary(runs)
+    for path in results.OTHERS:
+        others = results.read(path)
+        yield "\n## Targets on another machine\n"
+        for line in sorted({machine(run["environment"]) for run in others.values()}):
+            yield f"{line}.\n"
+        yield f"All rows are in `{path.name}`.\n"
+        yield from report.summary(others)
     yield "\n## All rows"
     for title, group in itertools.groupby(runs, key=lambda name: _title(name, runs[name])):
         names = list(group)

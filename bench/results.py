@@ -12,9 +12,11 @@ from bench.targets import Row
 
 HERE = Path(__file__).parent
 FILE = HERE / "results.json"
+OTHERS = sorted(HERE.glob("results_*.json"))
+"""What was measured on other machines, shown by their targets alone."""
 # What a run writes itself, as git is told to leave it out.
 WRITTEN = [f":(exclude,top){name}" for name in ("README.md", "bench/README.md")]
-WRITTEN += [f":(exclude,top)bench/{name}" for name in ("results.json", "speed.svg")]
+WRITTEN += [f":(exclude,top)bench/{name}" for name in ("results*.json", "speed.svg")]
 
 
 def read(path: Path = FILE) -> dict[str, dict[str, Any]]:

@@ -236,6 +236,15 @@ def test_published_tables_are_those_of_the_results() -> None:
         assert publish.replaced(text, lines) == text
 
 
+def test_other_machines_ran_what_this_one_did() -> None:
+    assert results.OTHERS
+    for path in results.OTHERS:
+        runs = results.read(path)
+        assert runs
+        assert set(runs) <= set(run.RUNS)
+        assert f"`{path.name}`" in publish.README.read_text(encoding="utf-8")
+
+
 def test_only_what_is_between_the_marks_is_replaced() -> None:
     text = f"own\n{publish.BEGIN}old\n{publish.END}more\n"
     new = publish.replaced(text, ["a", "b"])
