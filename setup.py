@@ -48,6 +48,10 @@ if not (DEBUG or SANITIZE):
         "-g0"
     ]  # Python was often built with -g, which makes the modules several times larger
 LDFLAGS = ["-pthread", "-lm"]
+if sys.platform == "darwin":
+    # A Python built for two architectures asks for both at once, whose kernels need other flags.
+    CFLAGS += ["-arch", platform.machine()]
+    LDFLAGS += ["-arch", platform.machine()]
 MACROS = [(f"FRN_HAVE_{isa.upper()}", "1") for isa in CHOSEN]
 if DEBUG:
     CFLAGS += ["-Og", "-g3", "-UNDEBUG"]  # with -O0, GCC inlines no formula into its loop

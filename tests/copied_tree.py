@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+NOT_LINUX = "-U__linux__"  # for a compiler: our C then takes the ways that other systems need
+
 
 class CopiedTree:
     """All that a build and its tests read, at `path`, without anything that was built before."""
@@ -19,7 +21,7 @@ class CopiedTree:
         ignore = shutil.ignore_patterns("*.so", "__pycache__", "_*.c")
         for name in ("fastrnn", "src", "tests"):
             shutil.copytree(ROOT / name, path / name, ignore=ignore)
-        for name in ("setup.py", "pyproject.toml", "README.md"):
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, path)
 
     def python(self, *arguments: str, **extra: str) -> str:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from copied_tree import CopiedTree
+from copied_tree import NOT_LINUX, CopiedTree
 
 from fastrnn import _native
 
@@ -43,6 +43,17 @@ def test_everything_builds_and_runs_with_clang(tmp_path: Path) -> None:
     compiler = tree.python("-c", "from fastrnn import info; print(info.collect('')['fastrnn'])")
     assert "clang" in compiler.lower()
     tree.test("native_against_twin", "same_bits", "elementwise", "info")
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_everything_runs_with_what_every_posix_has(tmp_path: Path) -> None:
+    tree = CopiedTree(tmp_path)
+    tree.build(CFLAGS=NOT_LINUX)
+    tree.test("arenas", "memory", "native_against_twin", "same_bits", "streams")
+    used = "import fastrnn._native as n; print(len(set(n.probe_region(64, 3, 10**6))))"
+    assert int(tree.python("-c", used)) > 1, "no worker took part"
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copied_tree import NOT_LINUX
 
 import fastrnn
 from fastrnn import _native, thread_count
@@ -319,11 +320,16 @@ def test_the_callers_floating_point_modes_are_restored() -> None:
 DRIVER = ROOT / "tests" / "c" / "pool.sh"
 
 
-def drive(*sanitizers: str) -> None:
+def drive(*sanitizers: str, **environment: str) -> None:
     if shutil.which(os.environ.get("CC", "cc")) is None:
         pytest.skip("there is no C compiler")
     done = subprocess.run(
-        [DRIVER, *sanitizers], capture_output=True, text=True, timeout=240, check=False
+        [DRIVER, *sanitizers],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("ok: ") == 15, done.stdout
@@ -331,6 +337,11 @@ def drive(*sanitizers: str) -> None:
 
 def test_the_driver_in_c() -> None:
     drive()
+
+
+@pytest.mark.slow
+def test_the_driver_in_c_with_what_every_posix_has() -> None:
+    drive(CC=f"{os.environ.get('CC', 'cc')} {NOT_LINUX}")
 
 
 @pytest.mark.slow
