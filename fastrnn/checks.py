@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 Array = Any  # an array of any array-API namespace; NumPy's has no protocol type for it
+# Of results: without Any inside, a checker tells overloads apart where they are arguments again.
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32 | np.float64]]
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 

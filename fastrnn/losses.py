@@ -16,7 +16,7 @@ gradients have the dtype and the form (array or list) of the predictions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -61,6 +61,26 @@ CHUNK_LOGITS = 2**20
 # Softmax cross entropy
 
 
+@overload
+def softmax_cross_entropy(
+    logits: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+    label_smoothing: float = 0.0,
+    out: Any = None,
+) -> tuple[float, Any]: ...
+@overload
+def softmax_cross_entropy(
+    logits: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    reduction: str,
+    label_smoothing: float = 0.0,
+    out: Any = None,
+) -> tuple[Any, Any]: ...
 def softmax_cross_entropy(
     logits: Any,
     targets: Any,
@@ -195,6 +215,39 @@ def _reduce(
     return float(loss.sum()) * scale
 
 
+@overload
+def linear_cross_entropy(
+    linear: Linear,
+    x: Any,
+    targets: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    *,
+    label_smoothing: float = 0.0,
+    gradient: Literal[True] = True,
+) -> tuple[float, Backward]: ...
+@overload
+def linear_cross_entropy(
+    linear: Linear,
+    x: Any,
+    targets: Any,
+    weight: Any = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    *,
+    label_smoothing: float = 0.0,
+    gradient: Literal[False],
+) -> tuple[float, None]: ...
+@overload
+def linear_cross_entropy(
+    linear: Linear,
+    x: Any,
+    targets: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    *,
+    label_smoothing: float = 0.0,
+    gradient: bool,
+) -> tuple[Any, Backward | None]: ...
 def linear_cross_entropy(
     linear: Linear,
     x: Any,

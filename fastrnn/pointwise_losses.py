@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -26,6 +26,18 @@ REDUCTIONS = ("mean", "sum", "none")
 Formula = Callable[[Any, Array, Array], tuple[Array, Array]]
 
 
+@overload
+def squared_error(
+    predictions: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, Any]: ...
+@overload
+def squared_error(
+    predictions: Any, targets: Any, weight: Any = None, *, reduction: str
+) -> tuple[Any, Any]: ...
 def squared_error(
     predictions: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> tuple[Any, Any]:
@@ -52,6 +64,18 @@ def squared_error(
     return _pointwise("predictions", predictions, targets, weight, reduction, formula)
 
 
+@overload
+def absolute_error(
+    predictions: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, Any]: ...
+@overload
+def absolute_error(
+    predictions: Any, targets: Any, weight: Any = None, *, reduction: str
+) -> tuple[Any, Any]: ...
 def absolute_error(
     predictions: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> tuple[Any, Any]:
@@ -67,6 +91,19 @@ def absolute_error(
     return _pointwise("predictions", predictions, targets, weight, reduction, formula)
 
 
+@overload
+def huber(
+    predictions: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    delta: float = 1.0,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, Any]: ...
+@overload
+def huber(
+    predictions: Any, targets: Any, weight: Any = None, *, delta: float = 1.0, reduction: str
+) -> tuple[Any, Any]: ...
 def huber(
     predictions: Any,
     targets: Any,
@@ -96,6 +133,19 @@ def huber(
     return _pointwise("predictions", predictions, targets, weight, reduction, formula)
 
 
+@overload
+def quantile_error(
+    predictions: Any,
+    targets: Any,
+    quantiles: Any,
+    weight: Any = None,
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, Any]: ...
+@overload
+def quantile_error(
+    predictions: Any, targets: Any, quantiles: Any, weight: Any = None, *, reduction: str
+) -> tuple[Any, Any]: ...
 def quantile_error(
     predictions: Any,
     targets: Any,
@@ -154,6 +204,18 @@ def quantile_error(
     return _pointwise("predictions", predictions, repeated, weight, reduction, formula)
 
 
+@overload
+def binary_cross_entropy(
+    logits: Any,
+    targets: Any,
+    weight: Any = None,
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, Any]: ...
+@overload
+def binary_cross_entropy(
+    logits: Any, targets: Any, weight: Any = None, *, reduction: str
+) -> tuple[Any, Any]: ...
 def binary_cross_entropy(
     logits: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> tuple[Any, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,10 @@ class TextMethods(Parameterized):
             for its, one in zip(names, documents, strict=True)
         ], alone
 
+    @overload
+    def log_prob(self, text: str) -> LogProb: ...
+    @overload
+    def log_prob(self, text: Texts) -> Any: ...
     def log_prob(self, text: Texts) -> Any:
         """The logarithm of each token's probability, given the tokens before it.
 
@@ -144,6 +148,10 @@ class TextMethods(Parameterized):
     def _at_least(self) -> str:
         return "one token" if self.vocabulary_.boundary else "one token after another"
 
+    @overload
+    def perplexity(self, text: str) -> float: ...
+    @overload
+    def perplexity(self, text: Texts) -> Any: ...
     def perplexity(self, text: Texts) -> Any:
         """exp(-mean log-probability per token): how many equally likely tokens it is like.
 
@@ -173,6 +181,48 @@ class TextMethods(Parameterized):
                 raise ValueError(f"text[{i}]: expected at least {self._at_least}, got none")
         return np.array([metrics.perplexity(-values) for values in found])
 
+    @overload
+    def generate(
+        self,
+        n: int = 200,
+        prompt: Texts | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: Any = None,
+        stop: str | Sequence[str] | None = None,
+        stream: Literal[True],
+        allow_unknown: bool = False,
+    ) -> Iterator[str]: ...
+    @overload
+    def generate(
+        self,
+        n: int,
+        prompt: str,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: Any = None,
+        stop: str | Sequence[str] | None = None,
+        stream: Literal[False] = False,
+        allow_unknown: bool = False,
+    ) -> str: ...
+    @overload
+    def generate(
+        self,
+        n: int = 200,
+        prompt: Texts | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: Any = None,
+        stop: str | Sequence[str] | None = None,
+        stream: bool = False,
+        allow_unknown: bool = False,
+    ) -> Any: ...
     def generate(
         self,
         n: int = 200,

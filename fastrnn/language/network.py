@@ -67,7 +67,7 @@ class Network:
             y, output_back = self.drops[1].forward(y)
         loss, loss_back = losses.linear_cross_entropy(self.output, y, batch.targets)
         factor = float(batch.targets.shape[1]) if self.summed else 1.0
-        dy = loss_back(factor)  # type: ignore[misc]  # with a gradient asked for there is one
+        dy = loss_back(factor)
         if self.drops:
             dy = output_back(dy)
         dx, _ = rnn_back(dy)  # the gradient of the carried state ends here: truncated BPTT

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastrnn.cells import relu, sigmoid, step
-from fastrnn.checks import Array, as_real_array, check_option, namespace
+from fastrnn.checks import Array, Floats, as_real_array, check_option, namespace
 from fastrnn.engine.parameters import Backward, Layer, flatten
 from fastrnn.files import Shape, register
 
@@ -84,6 +84,10 @@ class Activation(Layer):
             raise ValueError("x: expected shape (..., D), got ()")
         return flatten("x", whole, int(whole.shape[-1]), whole.dtype)
 
+    @overload
+    def __call__(self, x: np.ndarray) -> Floats: ...
+    @overload
+    def __call__(self, x: Any) -> Any: ...
     def __call__(self, x: Any) -> Any:
         """The function of `x`.
 
@@ -98,6 +102,10 @@ class Activation(Layer):
         rows, form = self._rows(x)
         return form.restore(self._apply(rows))
 
+    @overload
+    def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
+    @overload
+    def forward(self, x: Any) -> tuple[Any, Backward]: ...
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = self._rows(x)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastrnn.checks import (
     Array,
+    Floats,
     as_index_array,
     check_addressable,
     check_dtype,
@@ -88,6 +89,10 @@ class Embedding(Layer):
         room = self._room(index, self.embedding_dim, self.dtype)
         return elementwise.gather(table, index, room), index, form
 
+    @overload
+    def __call__(self, x: np.ndarray) -> Floats: ...
+    @overload
+    def __call__(self, x: Any) -> Any: ...
     def __call__(self, x: Any) -> Any:
         """The vectors of the indices.
 
@@ -110,6 +115,10 @@ class Embedding(Layer):
         y, _, form = self._look_up(x)
         return form.restore(y)
 
+    @overload
+    def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
+    @overload
+    def forward(self, x: Any) -> tuple[Any, Backward]: ...
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> None``: indices have no gradient."""
         y, index, form = self._look_up(x)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastrnn._memory import empty
 from fastrnn.checks import (
     Array,
+    Floats,
     as_real_array,
     check_addressable,
     check_bool,
@@ -122,6 +123,10 @@ class Linear(Layer):
         bias = self.parts.get("bias")
         return beside(self.parts["weight"], like), None if bias is None else beside(bias, like)
 
+    @overload
+    def __call__(self, x: np.ndarray) -> Floats: ...
+    @overload
+    def __call__(self, x: Any) -> Any: ...
     def __call__(self, x: Any) -> Any:
         """The result x W^T + b.
 
@@ -136,6 +141,10 @@ class Linear(Layer):
         rows, form = flatten("x", x, self.in_features, self.dtype)
         return form.restore(self.rows_forward(rows))
 
+    @overload
+    def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
+    @overload
+    def forward(self, x: Any) -> tuple[Any, Backward]: ...
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = flatten("x", x, self.in_features, self.dtype)
@@ -244,6 +253,10 @@ class Dropout(Layer):
         """Name and shape of each parameter, from a configuration nobody has checked."""
         yield from ()
 
+    @overload
+    def __call__(self, x: np.ndarray) -> Floats: ...
+    @overload
+    def __call__(self, x: Any) -> Any: ...
     def __call__(self, x: Any) -> Any:
         """`x` itself, in the layer's dtype: nothing is dropped outside training.
 
@@ -263,6 +276,10 @@ class Dropout(Layer):
         first = as_real_array("x[0]", x[0], self.dtype, ndim=2, axes="(T, D)")
         return as_items("x", x, int(first.shape[1]), first.dtype)
 
+    @overload
+    def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
+    @overload
+    def forward(self, x: Any) -> tuple[Any, Backward]: ...
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """`x` with elements dropped, and ``backward(dy) -> dx``.
 
@@ -363,6 +380,10 @@ class LayerNorm(Layer):
         weight, bias = self.params["weight"], self.params["bias"]
         return elementwise.layer_norm(rows, weight, bias, self.epsilon, room)
 
+    @overload
+    def __call__(self, x: np.ndarray) -> Floats: ...
+    @overload
+    def __call__(self, x: Any) -> Any: ...
     def __call__(self, x: Any) -> Any:
         """The normalized x.
 
@@ -377,6 +398,10 @@ class LayerNorm(Layer):
         rows, form = flatten("x", x, self.features, self.dtype)
         return form.restore(self._normalize(rows)[0])
 
+    @overload
+    def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
+    @overload
+    def forward(self, x: Any) -> tuple[Any, Backward]: ...
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = flatten("x", x, self.features, self.dtype)

@@ -11,13 +11,14 @@ import itertools
 from collections.abc import Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 
 from fastrnn.cells import Cell
 from fastrnn.checks import (
     Array,
+    Floats,
     check_addressable,
     check_bool,
     check_dtype,
@@ -251,6 +252,12 @@ init_scale, initial_state, dtype, random_state
 
     # --- calls -----------------------------------------------------------------------------------
 
+    @overload
+    def __call__(
+        self, x: np.ndarray, state: Any = None, lengths: Any = None
+    ) -> tuple[Floats, Any]: ...
+    @overload
+    def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]: ...
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
         """Compute outputs and final states; keep nothing, drop nothing.
 
@@ -281,6 +288,14 @@ init_scale, initial_state, dtype, random_state
         y, last, _ = stack.forward(container, batch, states)
         return y, self._state_form(last)
 
+    @overload
+    def forward(
+        self, x: np.ndarray, state: Any = None, lengths: Any = None
+    ) -> tuple[Floats, Any, Backward]: ...
+    @overload
+    def forward(
+        self, x: Any, state: Any = None, lengths: Any = None
+    ) -> tuple[Any, Any, Backward]: ...
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any, Backward]:
         """Compute as in training: with dropout, and keeping what the gradients need.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastrnn.checks import as_array, as_index_array, check_int, check_positive_int, describe
 from fastrnn.engine.locks import Lock
@@ -85,6 +86,10 @@ class StreamPool:
 
     # --- streams come and go ---------------------------------------------------------------------
 
+    @overload
+    def open(self, n: None = None) -> int: ...
+    @overload
+    def open(self, n: int) -> NDArray[np.int64]: ...
     def open(self, n: int | None = None) -> Any:
         """Begin a stream, or several.
 

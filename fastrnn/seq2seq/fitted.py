@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,50 @@ class PairMethods(Parameterized):
     def _network(self) -> Network:
         return Network(self.layers_, self._bridge)
 
+    @overload
+    def predict(
+        self,
+        sources: Texts,
+        beam_size: int = 1,
+        *,
+        max_length: int | None = None,
+        length_penalty: float = 0.0,
+        n_best: int | None = None,
+        return_scores: Literal[False] = False,
+    ) -> list[Any]: ...
+    @overload
+    def predict(
+        self,
+        sources: Texts,
+        beam_size: int = 1,
+        *,
+        max_length: int | None = None,
+        length_penalty: float = 0.0,
+        n_best: None = None,
+        return_scores: Literal[True],
+    ) -> tuple[list[Any], NDArray[np.float64]]: ...
+    @overload
+    def predict(
+        self,
+        sources: Texts,
+        beam_size: int = 1,
+        *,
+        max_length: int | None = None,
+        length_penalty: float = 0.0,
+        n_best: int,
+        return_scores: Literal[True],
+    ) -> tuple[list[list[Any]], list[NDArray[np.float64]]]: ...
+    @overload
+    def predict(
+        self,
+        sources: Texts,
+        beam_size: int = 1,
+        *,
+        max_length: int | None = None,
+        length_penalty: float = 0.0,
+        n_best: int | None = None,
+        return_scores: bool,
+    ) -> Any: ...
     def predict(
         self,
         sources: Texts,

@@ -116,7 +116,7 @@ class Network:
         loss, loss_back = losses.linear_cross_entropy(
             self.output, rows, wanted, label_smoothing=self.label_smoothing
         )
-        backward(loss_back())  # type: ignore[misc]  # with a gradient asked for there is one
+        backward(loss_back())
         return float(loss), float(len(wanted)), None
 
     def forward(

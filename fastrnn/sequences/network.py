@@ -17,6 +17,7 @@ from fastrnn.engine.batches import Symbols
 from fastrnn.files import build
 from fastrnn.layers.modules import Dropout
 from fastrnn.sequences.pooling import Pool
+from fastrnn.sequences.targets import Loss
 from fastrnn.training.minibatches import Batch, taken
 
 __all__ = ["Encoder", "Loss", "SequenceNetwork", "Spec", "Supervised", "Weighted", "make_layers",
@@ -24,7 +25,6 @@ __all__ = ["Encoder", "Loss", "SequenceNetwork", "Spec", "Supervised", "Weighted
 
 Array = NDArray[Any]
 Backward = Callable[[Any], None]
-Loss = Callable[[Array, Array, Array], tuple[float, Array]]
 Spec = tuple[str, dict[str, Any]]
 
 STEPS = 2**15  # of a chunk in inference: what lies between the layers stays in the caches

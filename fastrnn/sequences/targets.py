@@ -6,6 +6,7 @@ the network's outputs into predictions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from fastrnn import losses
 
-__all__ = ["REGRESSION_LOSSES", "Classes", "Labels", "Quantities", "softmax"]
+__all__ = ["REGRESSION_LOSSES", "Classes", "Labels", "Loss", "Quantities", "softmax"]
 
 Array = NDArray[Any]
+Loss = Callable[[Array, Array, Array], tuple[float, Array]]
 
 TEXT = "OSU"  # kinds of dtypes
 
-REGRESSION_LOSSES = {
+REGRESSION_LOSSES: dict[str, Loss] = {
     "squared_error": losses.squared_error,
     "absolute_error": losses.absolute_error,
     "huber": losses.huber,

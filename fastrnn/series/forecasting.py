@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from fastrnn import losses
 from fastrnn.sequences.data import Channels, Samples
-from fastrnn.sequences.targets import Quantities
+from fastrnn.sequences.targets import Loss, Quantities
 from fastrnn.series.differences import Differences, Scale, Window, Windows
 
 __all__ = ["Forecasting", "History", "Outputs", "with_quantiles"]
 
 Array = NDArray[Any]
 Outputs = Callable[[Sequence[Window]], Array]
-Loss = Callable[[Array, Array, Array], tuple[float, Array]]
 
 PATHS = 1000  # simulated for the quantiles of a recursive forecast
 
