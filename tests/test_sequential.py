@@ -312,3 +312,16 @@ def test_a_layer_that_fails_half_way_is_named_and_not_tried_again():
         backward(y)
     with raises(RuntimeError, "backward: expected one call for each forward, got a second"):
         backward(y)
+
+
+def test_prepared_layers_answer_with_the_same_bits_and_do_not_change():
+    inner = Sequential(LayerNorm(4), GRU(4, 3, random_state=2))
+    seq = Sequential(LSTM(2, 4, random_state=1), inner, Dropout(0.5), Linear(3, 2, random_state=3))
+    x = np.random.default_rng(0).standard_normal((3, 5, 2)).astype(np.float32)
+    expected, _ = seq(x)
+    assert seq.prepare() is seq
+    np.testing.assert_array_equal(seq(x)[0], expected)
+    for name, param in seq.params.items():
+        with raises(ValueError, "read-only"):
+            param[...] = 0
+        assert not param.flags.writeable, name

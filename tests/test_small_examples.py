@@ -54,3 +54,12 @@ def test_regress_sequences(root: Path) -> None:
     scores = [float(score) for score in re.findall(r"sequences  R² +(-?\d\.\d+)", printed)]
     assert len(scores) == 6 and scores[-1] > 0.95
     assert float(re.search(r"ridge on all steps +R² +(-?\d\.\d+)", printed)[1]) < 0.2
+
+
+def test_service(root: Path) -> None:
+    printed = run(root, root / "examples" / "service.py", "--quick")
+    found = re.fullmatch(r"2 workers at http://127.0.0.1:\d+/predict answer: \[(.*)\]\n", printed)
+    assert found is not None
+    probabilities = [float(word) for word in found[1].split()]
+    assert len(probabilities) == 3
+    assert sum(probabilities) == pytest.approx(1, abs=1e-6)

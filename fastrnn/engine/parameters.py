@@ -372,6 +372,15 @@ def tell_stepped(layer: Any) -> None:
         layer._stepped()
 
 
+def prepare_layer(layer: Any) -> None:
+    """Make a layer's parameters read-only, and pack once what can be packed once."""
+    if hasattr(layer, "prepare"):
+        layer.prepare()
+        return
+    for value in layer.params.values():
+        value.flags.writeable = False
+
+
 def check_layers(name: str, layers: Any) -> list[Layer]:
     """`layers` as a list of things with ``params`` and ``grads``, none of them twice."""
     if hasattr(layers, "params"):

@@ -6,12 +6,12 @@ import inspect
 import itertools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from fastrnn.checks import Array, as_real_array, describe, namespace
-from fastrnn.engine.parameters import Backward, Layer, check_layers, tell_stepped
+from fastrnn.engine.parameters import Backward, Layer, check_layers, prepare_layer, tell_stepped
 from fastrnn.files import Shape, build, find, register
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.recurrent import Recurrent
@@ -193,6 +193,12 @@ class Sequential(Layer):
             else:
                 x = layer.forward_symbols(x)[0] if self._symbolic[i] else layer(x)
         return (x, self._state(final)) if self.recurrent else x
+
+    def prepare(self) -> Self:
+        """Make all parameters read-only, and pack recurrent layers' once; before a fork, say."""
+        for layer in self.layers:
+            prepare_layer(layer)
+        return self
 
     def stream(self, batch_size: int = 1) -> SequentialStream:
         """A stream of ``batch_size`` sequences that arrive step by step.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import files
+from fastrnn.engine.parameters import prepare_layer
 from fastrnn.files import FormatError
-from fastrnn.layers.recurrent import Recurrent
 from fastrnn.sequences.network import SequenceNetwork
 from fastrnn.series.serving import Forecasts
 from fastrnn.serving.judge import Judge
@@ -238,8 +238,4 @@ def _of_forecast(n: int | None = None, X: Any = None, context: Any = None) -> tu
 def prepare_network(network: SequenceNetwork) -> None:
     """Make a network's parameters read-only, and pack them once."""
     for layer in network.named.values():
-        if isinstance(layer, Recurrent):
-            layer.prepare()
-            continue
-        for value in layer.params.values():
-            value.flags.writeable = False
+        prepare_layer(layer)
