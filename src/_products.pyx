@@ -197,6 +197,7 @@ cdef int run_product(const frn_kernels *kernels, const frn_product *p, FreeList 
 cdef struct OuterTask:
     const frn_kernels *kernels
     frn_outer outer
+    size_t first  # of this region
 
 
 cdef void outer_pack_task(void *ctx, size_t index, int worker) noexcept nogil:
@@ -206,15 +207,15 @@ cdef void outer_pack_task(void *ctx, size_t index, int worker) noexcept nogil:
 
 cdef void outer_task(void *ctx, size_t index, int worker) noexcept nogil:
     cdef OuterTask *t = <OuterTask *>ctx
-    t.kernels.outer(&t.outer, index)
+    t.kernels.outer(&t.outer, t.first + index)
 
 
 cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memory) except -1:
-    cdef OuterTask task = OuterTask(kernels, p[0])
+    cdef OuterTask task = OuterTask(kernels, p[0], 0)
     # Blocks of even size, by the number of rows alone: they fix the order of the sums.
     cdef size_t blocks = (p.rows + OUTER_ROWS - 1) // OUTER_ROWS
     cdef size_t most = (p.rows + blocks - 1) // blocks if blocks else 0
-    cdef size_t row = 0
+    cdef size_t row = 0, tasks, region, n
     task.outer.rows = most
     cdef Block packed_x = memory.take(kernels.outer_bytes(&task.outer))
     task.outer.packed_x = packed_x.ptr
@@ -225,9 +226,17 @@ cdef int run_outer(const frn_kernels *kernels, const frn_outer *p, FreeList memo
             task.outer.d = <const char *>p.d + row * p.ldd * kernels.itemsize
             task.outer.x = p.x + row
             parallel(outer_pack_task, &task, kernels.outer_pack_tasks(&task.outer), min(n_threads, brief_threads()))
-            parallel(outer_task, &task, kernels.outer_tasks(&task.outer), n_threads)
+            tasks = kernels.outer_tasks(&task.outer)
+            # Long ones, since threads wait for each other at the end of each, for a part of a task.
+            region = max(<size_t>n_threads, <size_t>(
+                4 * n_threads * region_operations() * tasks / (2.0 * task.outer.rows * p.blocks * p.n * p.columns + 1)))
+            task.first = 0
+            while task.first < tasks:
+                n = min(region, tasks - task.first)
+                parallel(outer_task, &task, n, n_threads)
+                task.first += n
+                check_signals()
             row += task.outer.rows
-            check_signals()
     return 0
 
 
