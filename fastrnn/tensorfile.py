@@ -15,6 +15,7 @@ therefore `read` checks every size and offset before it allocates or copies anyt
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -219,6 +220,8 @@ def read(path: Path, mmap: bool = False) -> TensorFile:
         Something in the file is not as it should be.
     OSError
         The file cannot be opened or read.
+    MemoryError
+        There is no room for the arrays.
     """
     where = path_name(path)
     with open(path, "rb") as file:
@@ -235,8 +238,7 @@ def read(path: Path, mmap: bool = False) -> TensorFile:
         header = file.read(n)
         entries, metadata = _parse_header(header, size - 8 - n, where)
         if mmap and entries and size > 8 + n:
-            mapping = mapped(file.fileno(), 0, access=ACCESS_READ)
-            data = np.frombuffer(mapping, dtype=np.uint8, offset=8 + n)
+            data = np.frombuffer(_map(file, where), dtype=np.uint8, offset=8 + n)
             got = len(data)
         else:
             data = np.empty(size - 8 - n, dtype=np.uint8)
@@ -256,6 +258,15 @@ def read(path: Path, mmap: bool = False) -> TensorFile:
         for entry in entries
     }
     return TensorFile(tensors, metadata)
+
+
+def _map(file: BinaryIO, where: str) -> mapped:
+    try:
+        return mapped(file.fileno(), 0, access=ACCESS_READ)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        raise MemoryError(f"{where}: expected addresses for the file, but there are none") from None
 
 
 def _read_into(file: BinaryIO, data: Array) -> int:
