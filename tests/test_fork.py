@@ -183,6 +183,40 @@ def test_multiprocessing_by_fork() -> None:
     run(code)
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_multiprocessing_by_other_ways(method: str) -> None:
+    code = f"""
+        import multiprocessing
+        expected = bits([layer(x, None, lengths)[0]])
+        assert _native.pool_size() == 2
+        with multiprocessing.get_context("{method}").Pool(2) as pool:
+            answers = [pool.apply_async(layer, (x, None, lengths)) for _ in range(4)]
+            assert all(bits([one.get(60)[0]]) == expected for one in answers)
+        assert bits([layer(x, None, lengths)[0]]) == expected
+    """
+    run(code)
+
+
+def test_a_worker_of_a_pool_that_forks() -> None:
+    code = """
+        import multiprocessing
+        forks_beside_threads()
+        expected = bits(train(layer))
+        def same():
+            assert bits(train(layer)) == expected
+        def work(_):
+            same()
+            fork(same)
+            fork(lambda: fork(same))
+            same()
+            return _native.pool_size()
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map_async(work, range(4)).get(80) == [2] * 4
+        same()
+    """
+    run(code)
+
+
 def test_four_threads_call_one_layer() -> None:
     code = """
         expected = bits([layer(x, lengths=lengths)[0]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -200,3 +201,53 @@ import fastrnn.plots, fastrnn.sequences.network, fastrnn.sequences.data, fastrnn
 print([name for name in sys.modules if name.partition(".")[0] in ("sklearn", "pandas", "joblib")])
 """
     assert output(code) == "[]"
+
+
+# What the library says, and where
+
+
+def test_nothing_but_the_command_and_asked_for_progress_writes_to_a_terminal() -> None:
+    writers = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            printed = isinstance(node, ast.Name) and node.id == "print"
+            stream = isinstance(node, ast.Attribute) and node.attr in (
+                "stdout", "stderr", "__stdout__", "__stderr__"
+            )  # fmt: skip
+            if printed or stream:
+                writers.add(path.relative_to(PACKAGE).as_posix())
+    assert writers == {"__main__.py", "training/progress.py"}
+    for path in (ROOT / "src").iterdir():
+        if path.suffix in (".pyx", ".c", ".h"):
+            assert not re.search(r"\b(print|printf|fprintf|puts|perror) *\(", path.read_text()), (
+                path
+            )
+
+
+def test_calls_are_silent_and_leave_logging_alone() -> None:
+    code = """
+import logging, os, sys, warnings
+import numpy as np
+import fastrnn
+lines = []
+class Keep(logging.Handler):
+    def emit(self, record):
+        lines.append(record.getMessage())
+text = "to be or not to be " * 20
+x = np.ones((3, 4, 2), np.float32)
+for attempt in range(2):
+    model = fastrnn.LanguageModel(hidden_size=4, max_iter=2, random_state=0).fit(text)
+    model.generate(5, seed=0)
+    lstm = fastrnn.LSTM(2, 3, random_state=0)
+    y, _, backward = lstm.forward(x)
+    backward(y)
+    fastrnn.StreamPool(lstm).open(2)
+    if not attempt:
+        assert not logging.root.handlers and logging.root.level == logging.WARNING
+        logging.root.addHandler(Keep())
+        logging.root.setLevel(logging.DEBUG)
+assert not [line for line in lines if "fastrnn" in line], lines
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
