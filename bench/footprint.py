@@ -48,11 +48,11 @@ ANSWERS = {
 }
 
 
-def write_models(folder: Path, names: list[str]) -> dict[str, str]:
+def write_models(folder: Path, names: list[str], units: int = H) -> dict[str, str]:
     """The same LSTM in every form that the libraries among `names` read; paths by form."""
     paths = {"weights": "lstm.safetensors", "onnx": "lstm.onnx", "state": "lstm.pt"}
     found = {form: str(folder / name) for form, name in paths.items()}
-    layer = fastrnn.LSTM(D, H, random_state=0)
+    layer = fastrnn.LSTM(D, units, random_state=0)
     layer.save(found["weights"])
     if {"onnxruntime", "openvino"} & set(names):
         from bench.adapters.onnx_model import make_model

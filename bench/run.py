@@ -67,6 +67,7 @@ RUNS = {
     "memory": Run("memory"),
     "import_time": Run("import_time"),
     "footprint": Run("footprint"),
+    "service": Run("service"),
 }
 
 

@@ -339,4 +339,9 @@ TARGETS = [
     # One answer of a fresh process; the others' rows stand beside.
     Target("footprint", "first answer, ms", 200.0, {"cell": ["fastrnn"]}, most=True),
     Target("footprint", "resident, MB", 60.0, {"cell": ["fastrnn"]}, most=True),
+    # Two workers under load, each answer waited for by one of many clients.
+    Target("service", "errors", 0.0, {"cell": ["fastrnn"]}, most=True),
+    Target("service", "growth, MB", 2.0, {"cell": ["fastrnn"]}, most=True),
+    Target("service", "onnxruntime", LEVEL, {"cell": ["fastrnn"]}),
+    Target("service", "onnxruntime p99", LEVEL, {"cell": ["fastrnn"]}),
 ]
