@@ -11,6 +11,7 @@ import math
 import operator
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,44 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 def namespace(x: Array) -> Any:
     """The array namespace `x` belongs to: ``numpy`` for whatever is no array of another kind.
 
-    Array-API arrays name theirs with ``__array_namespace__``; CuPy's older ones do not, but their
-    module is one.
+    Array-API arrays name theirs with ``__array_namespace__``. CuPy's do not, but their module is
+    one from version 14 on. PyTorch's do not either, and its module is none: array_api_compat has
+    one in its place, which need be installed only where tensors are computed with as such
+    (``fastrnn[array-api]``); those in the CPU's memory are read as NumPy arrays.
     """
     if isinstance(x, (np.ndarray, np.generic)):
         return np
     ask = getattr(x, "__array_namespace__", None)
     if ask is not None:
         return ask()
-    if type(x).__module__.partition(".")[0] == "cupy":
+    library = library_of(x)
+    if library == "cupy":
         return sys.modules["cupy"]
+    if library == "torch" and hasattr(x, "__dlpack__"):
+        return _torch_namespace()
     return np
+
+
+def library_of(x: Any) -> str:
+    """The name of the package that the type of `x` comes from."""
+    return type(x).__module__.partition(".")[0]
+
+
+def is_cupy(x: Array) -> bool:
+    """Whether `x` is an array of CuPy's."""
+    return library_of(x) == "cupy"
+
+
+@cache
+def _torch_namespace() -> Any:
+    try:
+        import array_api_compat.torch
+    except ImportError as error:
+        raise ImportError(
+            "PyTorch's tensors on other devices than the CPU need the package array-api-compat: "
+            'pip install "fastrnn[array-api]"'
+        ) from error
+    return array_api_compat.torch
 
 
 def is_numpy(*arrays: Array) -> bool:

@@ -26,6 +26,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from fastrnn import tensorfile
+from fastrnn.engine import devices
+from fastrnn.engine.arrays import to_host
 from fastrnn.tensorfile import FormatError
 from fastrnn.trees import flatten, unflatten
 
@@ -122,10 +124,11 @@ def save(obj: Any, path: Path) -> None:
     if inner:
         raise TypeError(f"{sorted(inner)[0]}: expected a value that is not an array")
     metadata = {"format": FORMAT, "version": VERSION, "model": text}
+    tensors = {key: to_host(array) for key, array in tensors.items()}
     tensorfile.write(path, tensors, metadata)
 
 
-def load(path: Path, *, check_finite: bool = False, mmap: bool = False) -> Any:
+def load(path: Path, *, check_finite: bool = False, mmap: bool = False, device: Any = "cpu") -> Any:
     """Read a layer or a fitted model that ``save`` has written.
 
     Parameters
@@ -137,6 +140,8 @@ def load(path: Path, *, check_finite: bool = False, mmap: bool = False) -> Any:
         Whether the layers' parameters are to be read-only views of the file, mapped into memory,
         which the processes that load it share; the file must then not be written to or shortened,
         but may be replaced, as ``save`` does.
+    device : str or array, default "cpu"
+        Where to put it, as its ``to`` takes it; files say nothing of where a model was.
 
     Returns
     -------
@@ -160,7 +165,15 @@ def load(path: Path, *, check_finite: bool = False, mmap: bool = False) -> Any:
     >>> fastrnn.load("lstm.safetensors").num_parameters
     144
     """
-    return load_as(path, check_finite=check_finite, mmap=mmap)
+    target = devices.find(device)
+    loaded = load_as(path, check_finite=check_finite, mmap=mmap)
+    if target is devices.HOST:
+        return loaded
+    if not hasattr(loaded, "to"):
+        raise ValueError(
+            f"device: expected 'cpu', where a {type(loaded).__name__} computes, got {target.name}"
+        )
+    return loaded.to(target)
 
 
 def load_as(

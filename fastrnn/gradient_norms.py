@@ -14,7 +14,8 @@ import numpy as np
 
 from fastrnn.checks import Array, namespace
 from fastrnn.engine import twin
-from fastrnn.engine.parameters import to_host
+from fastrnn.engine.arrays import to_host
+from fastrnn.engine.doors import Door
 from fastrnn.engine.passes import Pass, Weights
 from fastrnn.engine.rows import Rows
 from fastrnn.engine.stack import Stack
@@ -100,13 +101,23 @@ def gradient_flow(
     True
     """
     check_recurrent("layer", layer)
-    container, batch, states, stack = layer._read(x, state, lengths)
-    stack = Stack([[_without_grads(w) for w in one] for one in stack.weights], engine=twin)
+    opened = Door(layer._device, "x", x)
+    with opened.device.entered():
+        given = [opened.take(n, v) for n, v in (("x", x), ("state", state), ("lengths", lengths))]
+        return _gradient_flow(layer, given, dy, opened.take("dstate", dstate), opened)
+
+
+def _gradient_flow(
+    layer: Recurrent, given: list[Any], dy: Any, dstate: Any, opened: Door
+) -> GradientFlow:
+    container, batch, states = layer._read(*given)
+    stack = Stack([[_without_grads(w) for w in one] for one in layer._stack.weights], engine=twin)
     y, last, saved = stack.forward(container, batch, states, keep=True)
     assert saved is not None
     if callable(dy):
-        dy = _gradient_of(dy(y))
+        dy = _gradient_of(dy(opened.give(y)))
     if dy is not None:
+        dy = opened.take("dy", dy)
         dy = batch.check("dy", dy, layer.output_size)
     dstates: tuple[Array | None, ...] = (None,) * len(states)
     if dstate is not None:

@@ -29,9 +29,11 @@ from fastrnn.checks import (
     describe,
     namespace,
 )
-from fastrnn.engine import elementwise
-from fastrnn.engine.parameters import Backward, Form, beside, flatten, flatten_indices, to_host
-from fastrnn.layers.modules import Linear, add_gradients
+from fastrnn.engine import elementwise, products
+from fastrnn.engine.arrays import beside
+from fastrnn.engine.doors import Door, anywhere
+from fastrnn.engine.parameters import Backward, Form, check_kind, flatten, flatten_indices
+from fastrnn.layers.modules import Linear
 from fastrnn.pointwise_losses import (
     REDUCTIONS,
     absolute_error,
@@ -81,6 +83,7 @@ def softmax_cross_entropy(
     label_smoothing: float = 0.0,
     out: Any = None,
 ) -> tuple[Any, Any]: ...
+@anywhere
 def softmax_cross_entropy(
     logits: Any,
     targets: Any,
@@ -175,44 +178,49 @@ def _targets(
         raise ValueError(
             f"targets: expected shape {wanted}, one for each row of {beside_what}, got {got}"
         )
-    weights = _weights(weight, form)
+    flat = _beside(flat, rows)
+    weights = _weights(weight, form, rows)
     if weights is None:
-        flat = as_index_array("targets", flat, classes, what="classes")
-        return (flat if namespace(flat) is namespace(rows) else beside(to_host(flat), rows)), None
-    host = to_host(flat)
+        return as_index_array("targets", flat, classes, what="classes"), None
+    if not isinstance(flat, np.ndarray):
+        seen = namespace(flat).where(weights != 0, flat, namespace(flat).zeros_like(flat))
+        return as_index_array("targets", seen, classes, what="classes"), weights
     used = weights != 0
-    checked = as_index_array("targets", host[used], classes, what="classes")
-    host = np.zeros(host.shape, np.int64)
+    checked = as_index_array("targets", flat[used], classes, what="classes")
+    host = np.zeros(flat.shape, np.int64)
     host[used] = checked
-    return beside(host, rows), weights
+    return host, weights
 
 
-def _weights(weight: Any, form: Form) -> np.ndarray | None:
-    """The weights (rows,) as float64 in host memory."""
+def _weights(weight: Any, form: Form, rows: Array) -> Array | None:
+    """The weights (rows,) as float64, beside the rows."""
     if weight is None:
         return None
-    weights = to_host(form.flatten("weight", weight, None, np.float64))
+    weights = _beside(form.flatten("weight", weight, None, np.float64), rows)
     check_weights(weights)
     return weights
 
 
-def _scale(weights: np.ndarray | None, count: int, reduction: str) -> float:
+def _beside(array: Array, like: Array) -> Array:
+    """An array that is beside `like`, unless a list of numbers has become one of NumPy's."""
+    return beside(array, like) if isinstance(array, np.ndarray) else array
+
+
+def _scale(weights: Array | None, count: int, reduction: str) -> float:
     """What the weighted losses are multiplied by."""
     if reduction != "mean":
         return 1.0
-    total = float(count) if weights is None else float(weights.sum())
+    total = float(count) if weights is None else float(namespace(weights).sum(weights))
     return 1.0 / total if total else 0.0
 
 
-def _reduce(
-    loss: np.ndarray, weights: np.ndarray | None, scale: float, reduction: str, form: Form
-) -> Any:
+def _reduce(loss: Array, weights: Array | None, scale: float, reduction: str, form: Form) -> Any:
     """Losses (rows,), zero where they are excluded, as `reduction` says."""
     if weights is not None:
         loss = loss * weights
     if reduction == "none":
         return form.restore(loss)
-    return float(loss.sum()) * scale
+    return float(namespace(loss).sum(loss)) * scale
 
 
 @overload
@@ -292,26 +300,51 @@ def linear_cross_entropy(
         raise TypeError(f"linear: expected a Linear layer, got {describe(linear)}")
     check_option("reduction", reduction, REDUCTIONS[:2] if gradient else REDUCTIONS)
     smoothing = check_probability("label_smoothing", label_smoothing)
+    opened = Door(linear._device, "x", x, mixed=True)
+    return opened.call(
+        _linear_cross_entropy,
+        linear,
+        *(
+            opened.take(name, value)
+            for name, value in (("x", x), ("targets", targets), ("weight", weight))
+        ),
+        reduction,
+        smoothing,
+        gradient,
+    )
+
+
+def _linear_cross_entropy(
+    linear: Linear,
+    x: Any,
+    targets: Any,
+    weight: Any,
+    reduction: str,
+    smoothing: float,
+    gradient: bool,
+) -> tuple[Any, Backward | None]:
     rows, form = flatten("x", x, linear.in_features, linear.dtype)
+    check_kind("x", rows, linear.parts["weight"])
     classes = linear.out_features
     target_rows, weights = _targets(targets, weight, form, rows, classes, "x")
     count = int(rows.shape[0])
     scale = _scale(weights, count, reduction)
-    loss = np.zeros(count)
     # Chunks of nearly equal size, so that none is much smaller than asked for.
     n_chunks = max(1, count // max(CHUNK_ROWS, CHUNK_LOGITS // classes))
     chunks = [slice(count * i // n_chunks, count * (i + 1) // n_chunks) for i in range(n_chunks)]
     host = isinstance(rows, np.ndarray)
     room = linear.spare(max(c.stop - c.start for c in chunks), classes) if host else None
     dx = linear.spare(count, linear.in_features) if host and gradient and n_chunks > 1 else None
-    apart = {n: np.zeros_like(g) for n, g in linear.part_grads.items()} if n_chunks > 1 else {}
+    zeros_like = namespace(rows).zeros_like
+    apart = {n: zeros_like(g) for n, g in linear.part_grads.items()} if n_chunks > 1 else {}
+    found: list[Array] = []
     pieces: list[Array] = []
     dlogits: Array = None
     call = linear.call()
     for chunk in chunks:
         place = None if room is None else room[: chunk.stop - chunk.start]
         logits = linear.rows_forward(rows[chunk, :], place, call)
-        loss[chunk], dlogits = elementwise.cross_entropy(
+        losses, dlogits = elementwise.cross_entropy(
             logits,
             target_rows[chunk],
             None if weights is None else weights[chunk],
@@ -320,9 +353,11 @@ def linear_cross_entropy(
             gradient=gradient,
             smoothing=smoothing,
         )
+        found.append(losses)
         if gradient and n_chunks > 1:
-            add_gradients(dlogits, rows[chunk, :], apart["weight"], apart.get("bias"))
+            products.accumulate(dlogits, rows[chunk, :], apart["weight"], apart.get("bias"))
             pieces.append(linear.rows_backward(dlogits, None if dx is None else dx[chunk], call))
+    loss = found[0] if n_chunks == 1 else namespace(rows).concat(found)
     total = _reduce(loss, weights, scale, reduction, form)
     if not gradient:
         return total, None

@@ -33,7 +33,8 @@ import numpy as np
 
 from fastrnn.checks import Array, as_array, check_bool, check_int, check_real, describe, namespace
 from fastrnn.engine import elementwise
-from fastrnn.engine.parameters import check_layers, tell_stepped, to_host
+from fastrnn.engine.arrays import beside, copied, entered, to_host, write
+from fastrnn.engine.parameters import check_layers, tell_stepped
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
 
@@ -70,15 +71,18 @@ class Optimizer:
 
     def _pair(self) -> None:
         """Find the layers' parameters and gradients, and make the state beside them."""
-        self._pairs: list[tuple[str, Array, Array]] = [
-            (f"{i}.{name}", param, layer.grads[name])
-            for i, layer in enumerate(self.layers)
-            for name, param in layer.params.items()
-        ]
-        self._state = {
-            name: {kind: self._start(kind, param) for kind in self._state_names}
-            for name, param, _ in self._pairs
-        }
+        pairs: list[tuple[str, Array, Array]] = []
+        owners: list[tuple[int, str]] = []
+        for i, layer in enumerate(self.layers):
+            grads = layer.grads
+            for name, param in layer.params.items():
+                pairs.append((f"{i}.{name}", param, grads[name]))
+                owners.append((i, name))
+        state = {}
+        for name, param, _ in pairs:
+            with entered(param):
+                state[name] = {kind: self._start(kind, param) for kind in self._state_names}
+        self._pairs, self._owners, self._state = pairs, owners, state
 
     @property
     def learning_rate(self) -> float:
@@ -101,19 +105,55 @@ class Optimizer:
         ------
         ValueError
             If a parameter is read-only, as after ``layer.prepare()``; then none has changed.
+        MemoryError
+            If a device has no room for what the step needs; then none has changed either.
         """
+        self._follow()
         for name, param, _ in self._pairs:
             if isinstance(param, np.ndarray) and not param.flags.writeable:
                 raise ValueError(
                     f"layers: expected parameters that can be written, got {name} read-only"
                 )
         self.steps += 1
-        for name, param, grad in self._pairs:
-            rule, numbers = self._rule()
-            if not elementwise.update(rule, param, grad, self._state[name], **numbers):
-                self._update(param, grad, self._state[name])
+        native, changed = [], []
+        try:  # what may lack room comes first, and changes nothing
+            for name, param, grad in self._pairs:
+                if elementwise.is_native(param, grad, *self._state[name].values()):
+                    native.append((param, grad, self._state[name]))
+                    continue
+                with entered(param):
+                    changed += self._changed(param, grad, self._state[name])
+        except BaseException:
+            self.steps -= 1
+            raise
+        rule, numbers = self._rule()
+        for param, grad, state in native:
+            elementwise.update(rule, param, grad, state, **numbers)
+        for array, value in changed:
+            write(array, value)
         for layer in self.layers:
             tell_stepped(layer)
+
+    def _changed(
+        self, param: Array, grad: Array, state: dict[str, Array]
+    ) -> list[tuple[Array, Array]]:
+        """The parameter and its state, each with what it will be: nothing has changed yet."""
+        new_param, new_state = copied(param), {kind: copied(a) for kind, a in state.items()}
+        self._update(new_param, grad, new_state)
+        return [(param, new_param), *((state[kind], new) for kind, new in new_state.items())]
+
+    def _follow(self) -> None:
+        """Go to where the layers have been moved to since the last step, with the state."""
+        here = [layer.params for layer in self.layers]
+        owned = zip(self._owners, self._pairs, strict=True)
+        if all(here[i][name] is param for (i, name), (_, param, _) in owned):
+            return
+        before = self._state
+        self._pair()
+        for name, state in before.items():
+            for kind, array in state.items():
+                here_now = self._state[name][kind]
+                write(here_now, beside(to_host(array), here_now))
 
     def _start(self, kind: str, param: Array) -> Array:
         return namespace(param).zeros_like(param)
@@ -165,7 +205,7 @@ class Optimizer:
                 f"state_dict: expected the names of {type(self).__name__}'s state, got "
                 f"{sorted(map(str, unknown))[:3]} too many and {sorted(missing)[:3]} missing"
             )
-        given = {name: as_array(name, value) for name, value in state_dict.items()}
+        given = {name: to_host(as_array(name, value)) for name, value in state_dict.items()}
         for name, array in wanted.items():
             got = given[name]
             if got.shape != array.shape or (array.ndim and got.dtype != array.dtype):
@@ -178,12 +218,12 @@ class Optimizer:
         self.steps, self.learning_rate = steps, rate
         for name, state in self._state.items():
             for kind, array in state.items():
-                array[...] = namespace(array).asarray(given[f"{kind}.{name}"])
+                write(array, beside(given[f"{kind}.{name}"], array))
 
     # A copy's layers have parameters of their own, which its steps must change.
 
     def __getstate__(self) -> dict[str, Any]:
-        options = {n: v for n, v in vars(self).items() if n not in ("_pairs", "_state")}
+        options = {n: v for n, v in vars(self).items() if n not in ("_pairs", "_owners", "_state")}
         return {"options": options, "state_dict": self.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -436,12 +476,13 @@ def clip_grad_norm(layers: Any, max_norm: float) -> float:
         NaN or infinity, and the gradients are left as they are: no factor would mend them.
     """
     max_norm = check_real("max_norm", max_norm, above=0.0, finite=False)
-    grads = [g for layer in check_layers("layers", layers) for g in layer.grads.values() if g.size]
-    norm = math.sqrt(sum(elementwise.sum_of_squares(g) for g in grads))
+    grads = [g for layer in check_layers("layers", layers) for g in layer.grads.values()]
+    grads = [g for g in grads if math.prod(g.shape)]
+    norm = math.sqrt(elementwise.sum_of_squares(*grads))
     if norm == math.inf:  # the squares may be too large where the gradients are not
-        largest = max(float(namespace(g).max(namespace(g).abs(g))) for g in grads)
+        largest = max(map(elementwise.largest, grads))
         if largest < math.inf:
-            norm = largest * math.sqrt(sum(elementwise.sum_of_squares(g / largest) for g in grads))
+            norm = largest * math.sqrt(elementwise.sum_of_squares(*grads, divisor=largest))
     if max_norm < norm < math.inf:
         factor = max_norm / norm
         if factor < _SMALL:  # might be no normal number in the gradients' dtype

@@ -9,7 +9,9 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from fastrnn.checks import Array, as_real_array, check_option, check_real, namespace
-from fastrnn.engine.parameters import Form, beside, flatten, to_host
+from fastrnn.engine.arrays import beside, to_host
+from fastrnn.engine.doors import anywhere
+from fastrnn.engine.parameters import Form, flatten
 
 __all__ = [
     "REDUCTIONS",
@@ -38,6 +40,7 @@ def squared_error(
 def squared_error(
     predictions: Any, targets: Any, weight: Any = None, *, reduction: str
 ) -> tuple[Any, Any]: ...
+@anywhere
 def squared_error(
     predictions: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> tuple[Any, Any]:
@@ -76,6 +79,7 @@ def absolute_error(
 def absolute_error(
     predictions: Any, targets: Any, weight: Any = None, *, reduction: str
 ) -> tuple[Any, Any]: ...
+@anywhere
 def absolute_error(
     predictions: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> tuple[Any, Any]:
@@ -104,6 +108,7 @@ def huber(
 def huber(
     predictions: Any, targets: Any, weight: Any = None, *, delta: float = 1.0, reduction: str
 ) -> tuple[Any, Any]: ...
+@anywhere
 def huber(
     predictions: Any,
     targets: Any,
@@ -146,6 +151,7 @@ def quantile_error(
 def quantile_error(
     predictions: Any, targets: Any, quantiles: Any, weight: Any = None, *, reduction: str
 ) -> tuple[Any, Any]: ...
+@anywhere
 def quantile_error(
     predictions: Any,
     targets: Any,
@@ -175,7 +181,7 @@ def quantile_error(
     loss : float, or as `predictions` with ``reduction="none"``
     gradient : as `predictions`
     """
-    q = np.asarray(as_real_array("quantiles", quantiles, np.float64, ndim=1))
+    q = to_host(as_real_array("quantiles", quantiles, np.float64, ndim=1))
     if not ((q > 0) & (q < 1)).all():
         raise ValueError(f"quantiles: expected numbers between 0 and 1, got {q.tolist()}")
     p, form = _elements("predictions", predictions)
@@ -216,6 +222,7 @@ def binary_cross_entropy(
 def binary_cross_entropy(
     logits: Any, targets: Any, weight: Any = None, *, reduction: str
 ) -> tuple[Any, Any]: ...
+@anywhere
 def binary_cross_entropy(
     logits: Any, targets: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> tuple[Any, Any]:
@@ -271,8 +278,8 @@ def _pointwise(
         )
     xp = namespace(p)
     dtype = p.dtype
-    p, t = (as_real_array(name, beside(_host_unless(a, xp), p), np.float64) for a in (p, t))
-    w = None if weight is None else beside(_element_weights(weight, p, form, name), p)
+    p, t = (as_real_array(name, _beside(a, p), np.float64) for a in (p, t))
+    w = None if weight is None else _element_weights(weight, p, form, name)
     if probabilities:
         _check_probabilities(t if w is None else t[w != 0])
     scale = 1.0
@@ -314,22 +321,24 @@ def _form_text(array: Array, lengths: list[int] | None) -> str:
     return f"a list of {len(lengths)} arrays of {array.shape[0]} steps (total{tail})"
 
 
-def _host_unless(array: Array, xp: Any) -> Array:
-    return array if namespace(array) is xp else to_host(array)
+def _beside(array: Array, like: Array) -> Array:
+    """An array that is beside `like`, unless a list of numbers has become one of NumPy's."""
+    return beside(array, like) if isinstance(array, np.ndarray) else array
 
 
-def _element_weights(weight: Any, p: Array, form: list[int] | None, name: str) -> np.ndarray:
-    """Weights of the predictions' shape, in host memory."""
+def _element_weights(weight: Any, p: Array, form: list[int] | None, name: str) -> Array:
+    """Weights of the predictions' shape, beside them."""
     w, other = _elements("weight", weight)
-    w = as_real_array("weight", to_host(w), np.float64)
+    w = as_real_array("weight", _beside(w, p), np.float64)
     shape = tuple(p.shape)
-    if other != form or w.shape not in (shape, shape[:-1]):
+    if other != form or tuple(w.shape) not in (shape, shape[:-1]):
         raise ValueError(
             f"weight: expected {_form_text(p, form)} as {name} have, or that without the last "
             f"axis, got {_form_text(w, other)}"
         )
     check_weights(w)
-    return np.array(np.broadcast_to(w if w.shape == shape else w[..., None], shape))
+    whole = namespace(w).broadcast_to(w if tuple(w.shape) == shape else w[..., None], shape)
+    return np.array(whole) if isinstance(whole, np.ndarray) else whole
 
 
 def _check_probabilities(t: Array) -> None:
@@ -340,8 +349,10 @@ def _check_probabilities(t: Array) -> None:
         raise ValueError(f"targets: expected probabilities in [0, 1], got {bad}")
 
 
-def check_weights(weights: np.ndarray) -> None:
+def check_weights(weights: Array) -> None:
     """Raise a ValueError unless all are finite and not negative."""
-    if weights.size and not (weights.min() >= 0 and weights.max() < np.inf):
+    xp = namespace(weights)
+    if math.prod(weights.shape) and not bool(xp.all((weights >= 0) & (weights < math.inf))):
+        weights = to_host(weights)
         bad = weights[~((weights >= 0) & (weights < np.inf))].flat[0]
         raise ValueError(f"weight: expected finite numbers of at least 0, got {bad}")

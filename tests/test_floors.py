@@ -36,7 +36,9 @@ FLOORS = [
     ["_attention", "_walk"],
     ["_recurrence", "_steps"],
     ["checks", "docs", "parameterized", "training.progress", "tensorfile"],
+    ["engine.arrays"],
     [
+        "engine.devices",
         "engine.locks",
         "engine.mask_numbers",
         "engine.masks",
@@ -74,7 +76,7 @@ FLOORS = [
     ],
     ["interchange.onnx_file", "interchange.to_onnx"],
     ["engine.twin", "engine.native", "engine.products", "engine.parameters"],
-    ["engine.attending", "engine.elementwise"],
+    ["engine.attending", "engine.doors", "engine.elementwise"],
     ["engine.recurrence"],
     ["engine.stack"],
     ["engine.streams"],

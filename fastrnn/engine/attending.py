@@ -20,7 +20,7 @@ import numpy as np
 
 from fastrnn import _attention
 from fastrnn.checks import Array, is_numpy, namespace
-from fastrnn.engine.parameters import beside
+from fastrnn.engine.arrays import beside, placed
 
 __all__ = ["Gradients", "Sources", "attend", "attend_backward", "read"]
 
@@ -162,7 +162,7 @@ def _padded(rows: Array, sources: Sources) -> Array:
     xp = namespace(rows)
     real = _real(sources)
     which = np.where(real, np.cumsum(real).reshape(real.shape), 0)  # row 0 is one of zeros
-    zero = xp.zeros((1, rows.shape[1]), dtype=rows.dtype)
+    zero = xp.zeros((1, rows.shape[1]), dtype=rows.dtype, **placed(rows))
     filled = xp.take(xp.concat([zero, rows]), beside(which.reshape(-1), rows), axis=0)
     return xp.reshape(filled, (*real.shape, rows.shape[1]))
 
@@ -180,8 +180,9 @@ def array_attend(queries: Array, sources: Sources) -> tuple[Array, Array]:
     xp = namespace(queries)
     N, Tq = (int(n) for n in queries.shape[:2])
     if not sources.steps:
-        context = xp.zeros((N, Tq, sources.keys.shape[1]), dtype=queries.dtype)
-        return context, xp.zeros((N, Tq, 0), dtype=queries.dtype)
+        shape = (N, Tq, sources.keys.shape[1])
+        context = xp.zeros(shape, dtype=queries.dtype, **placed(queries))
+        return context, xp.zeros((N, Tq, 0), dtype=queries.dtype, **placed(queries))
     projected = _padded(sources.projected, sources)
     if sources.score is None:
         scores = xp.matmul(queries, xp.matrix_transpose(projected))

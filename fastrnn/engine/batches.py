@@ -22,9 +22,11 @@ from fastrnn.checks import (
     dtype_of,
     namespace,
 )
+from fastrnn.engine.arrays import placed, to_host
+from fastrnn.engine.devices import kind_name
 from fastrnn.engine.rows import Rows
 
-__all__ = ["Batch", "Container", "Symbols", "columns", "kind_of", "read_array"]
+__all__ = ["Batch", "Container", "Symbols", "columns", "read_array"]
 
 Container = Any
 
@@ -46,8 +48,8 @@ def read_array(
     x = as_array(name, x)
     if namespace(x) is not xp:
         raise TypeError(
-            f"{name}: expected an array of {_name(xp)}, as the other arguments are, got one of "
-            f"{_name(namespace(x))}"
+            f"{name}: expected an array of {getattr(xp, '__name__', xp)}, as the other arguments "
+            f"are, got one of {kind_name(x)}"
         )
     if len(x.shape) != len(shape):
         x = as_real_array(name, x, dtype, ndim=len(shape), axes=axes)
@@ -68,18 +70,6 @@ def _is_ready(x: Any, xp: Any, dtype: np.dtype, shape: tuple[int | None, ...]) -
         and x.ndim == len(shape)
         and all(a == b or b is None for a, b in zip(x.shape, shape, strict=True))
     )
-
-
-def kind_of(x: Any) -> Any:
-    """Return the namespace of an input: of the array, or of a list's first."""
-    if isinstance(x, list | tuple):
-        return namespace(x[0]) if x else np
-    return namespace(x)
-
-
-def _name(xp: Any) -> str:
-    """A namespace's name for messages."""
-    return str(getattr(xp, "__name__", xp))
 
 
 class Symbols:
@@ -129,25 +119,35 @@ class Batch:
         Lengths and step order.
     is_list : bool
         Whether containers are lists of N arrays (T_i, width); else arrays (N, T, width).
+    like : array
+        An array of the kind of all others, on their device.
+    xp : namespace
+        That of `like`.
     memory : FreeList or None
         Where new NumPy arrays come from, and go back to when they die.
     """
 
-    __slots__ = ("dtype", "is_list", "memory", "rows", "xp")
+    __slots__ = ("dtype", "is_list", "like", "memory", "rows", "xp")
 
-    def __init__(self, rows: Rows, is_list: bool, xp: Any, dtype: np.dtype) -> None:
+    def __init__(self, rows: Rows, is_list: bool, like: Array, dtype: np.dtype) -> None:
         self.rows = rows
         self.is_list = is_list
-        self.xp = xp
+        self.like = like
+        self.xp = namespace(like)
         self.dtype = dtype
         self.memory: FreeList | None = None
 
     @classmethod
-    def read(cls, x: Any, lengths: Any, width: int, dtype: np.dtype) -> tuple[Container, Batch]:
-        """Return the container and the batch of a layer's input with ``width`` features."""
+    def read(
+        cls, x: Any, lengths: Any, width: int, dtype: np.dtype, like: Array
+    ) -> tuple[Container, Batch]:
+        """Return the container and the batch of a layer's input with ``width`` features.
+
+        All arrays must be of the kind of ``like``, on its device.
+        """
         if isinstance(x, Symbols):
-            return x, cls(_rows_of(x, lengths, width), isinstance(x.index, list), np, dtype)
-        xp = kind_of(x)
+            return x, cls(_rows_of(x, lengths, width), isinstance(x.index, list), like, dtype)
+        xp = namespace(like)
         if isinstance(x, list | tuple):
             _check_no_lengths(lengths)
             container: Container = _read_list("x", x, xp, dtype, [None] * len(x), width)
@@ -157,7 +157,7 @@ class Batch:
             container = read_array("x", x, xp, dtype, (None, None, width), "(N, T, D)")
             N, T = (int(size) for size in container.shape[:2])
             rows = _read_lengths(lengths, N, T)
-        return container, cls(rows, isinstance(x, list | tuple), xp, dtype)
+        return container, cls(rows, isinstance(x, list | tuple), like, dtype)
 
     def check(self, name: str, x: Any, width: int) -> Container:
         """Return ``x`` as a container of this form, or raise an error naming it."""
@@ -179,7 +179,7 @@ class Batch:
         rows, dtype = self.rows, dtype_of(self.xp, self.dtype)
         if not self.is_list:
             if rows.ragged:
-                return self.xp.zeros((rows.N, rows.T, width), dtype=dtype)
+                return self.xp.zeros((rows.N, rows.T, width), dtype=dtype, **placed(self.like))
             return self._room((rows.N, rows.T, width), dtype)
         buffer = self._room((rows.total, width), dtype)
         ends = np.cumsum(rows.lengths).tolist()
@@ -190,7 +190,7 @@ class Batch:
 
     def _room(self, shape: tuple[int, ...], dtype: Any) -> Array:
         if self.memory is None or self.xp is not np:
-            return self.xp.empty(shape, dtype=dtype)
+            return self.xp.empty(shape, dtype=dtype, **placed(self.like))
         return empty(self.memory, shape, dtype)
 
     def mask(self, container: Container, mask: Array) -> Container:
@@ -245,6 +245,6 @@ def _read_list(
 def _read_lengths(lengths: Any, N: int, T: int) -> Rows:
     if lengths is None:
         return Rows.dense(N, T)
-    if namespace(lengths) is not np:
-        lengths = [int(lengths[n]) for n in range(lengths.shape[0])]
+    if hasattr(lengths, "__dlpack__"):  # they tell where rows are, which the host must know
+        lengths = to_host(lengths)
     return Rows(check_lengths("lengths", lengths, N, T), T)

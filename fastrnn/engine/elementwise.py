@@ -12,13 +12,14 @@ import numpy as np
 
 from fastrnn import _elementwise
 from fastrnn.checks import DTYPES, Array, is_numpy, namespace
-from fastrnn.engine.parameters import beside, to_host
+from fastrnn.engine.arrays import add_at, entered, placed
 
 __all__ = [
     "add_scaled",
     "cross_entropy",
     "gather",
     "is_native",
+    "largest",
     "layer_norm",
     "layer_norm_backward",
     "scale",
@@ -48,13 +49,13 @@ def _flat(array: np.ndarray) -> np.ndarray:
 def cross_entropy(
     rows: Array,
     targets: Array,
-    weights: np.ndarray | None,
+    weights: Array | None,
     scale: float,
     *,
     out: np.ndarray | None = None,
     gradient: bool = True,
     smoothing: float = 0.0,
-) -> tuple[np.ndarray, Array | None]:
+) -> tuple[Array, Array | None]:
     """Softmax cross entropy of rows with one class each, and its gradient.
 
     Parameters
@@ -63,7 +64,7 @@ def cross_entropy(
         The logits.
     targets : array of int64 (rows,)
         In [0, K), beside `rows`.
-    weights : numpy.ndarray of float64 (rows,), optional
+    weights : array of float64 (rows,), optional
         Rows of weight 0 are excluded whatever they hold.
     scale : float
         What the gradient is multiplied by beside the weights.
@@ -76,7 +77,7 @@ def cross_entropy(
 
     Returns
     -------
-    loss : numpy.ndarray of float64 (rows,)
+    loss : array of float64 (rows,)
         Without weights, but 0 where a row is excluded.
     grad : array (rows, K), or None
     """
@@ -95,58 +96,68 @@ def cross_entropy(
 def array_cross_entropy(
     rows: Array,
     targets: Array,
-    weights: np.ndarray | None,
+    weights: Array | None,
     scale: float,
     smoothing: float = 0.0,
-) -> tuple[np.ndarray, Array]:
+) -> tuple[Array, Array]:
     """The same in array operations."""
     xp = namespace(rows)
     count, classes = (int(n) for n in rows.shape)
     if not count or not classes:
-        return np.zeros(count), rows
+        return xp.zeros(count, dtype=xp.float64, **placed(rows)), rows
     with np.errstate(all="ignore"):  # NaN and infinity are what the loss says of such rows
         shifted = rows - xp.max(rows, axis=1)[:, None]
         exps = xp.exp(shifted)
         total = xp.sum(exps, axis=1)
-        flat = xp.arange(count) * classes + targets
+        flat = xp.arange(count, **placed(rows)) * classes + targets
         picked = xp.take(xp.reshape(shifted, (-1,)), flat, axis=0)
-        goal = to_host(picked).astype(np.float64)
+        goal = xp.astype(picked, xp.float64)
         if smoothing:
-            even = to_host(xp.mean(shifted, axis=1)).astype(np.float64)
+            even = xp.astype(xp.mean(shifted, axis=1), xp.float64)
             goal = (1 - smoothing) * goal + smoothing * even
-        loss = to_host(xp.log(total)).astype(np.float64) - goal
+        loss = xp.astype(xp.log(total), xp.float64) - goal
         share = exps / total[:, None]
     # A comparison per element, as the array standard has no way to subtract at given places.
-    is_target = xp.arange(classes)[None, :] == targets[:, None]
+    is_target = xp.arange(classes, **placed(rows))[None, :] == targets[:, None]
     grad = xp.where(is_target, share - (1 - smoothing), share)
     if smoothing:
         grad = grad - smoothing / classes
     if weights is None:
         return loss, grad * scale
-    loss = np.where(weights != 0, loss, 0.0)
-    factor = beside((weights * scale).astype(to_host(rows[:0, :]).dtype), rows)[:, None]
-    used = beside(weights != 0, rows)[:, None]
-    return loss, xp.where(used, grad * factor, xp.zeros_like(grad))
+    used = weights != 0
+    loss = xp.where(used, loss, xp.zeros_like(loss))
+    factor = xp.astype(weights * scale, rows.dtype)[:, None]
+    return loss, xp.where(used[:, None], grad * factor, xp.zeros_like(grad))
 
 
 # Whole arrays
 
 
-def sum_of_squares(x: Array) -> float:
-    """The sum of x^2 in float64; of NumPy arrays the same bits for any number of threads."""
-    if is_native(x):
-        return _elementwise.sum_of_squares(_flat(x))
-    xp = namespace(x)
-    with np.errstate(over="ignore"):
-        wide = xp.astype(x, xp.float64)
-        return float(xp.sum(wide * wide))
+def sum_of_squares(*arrays: Array, divisor: float = 1.0) -> float:
+    """The sum of (x / divisor)^2 in float64.
+
+    Of NumPy arrays it has the same bits for any number of threads.
+    """
+    total, others = 0.0, []
+    for x in arrays:
+        if is_native(x):
+            part = x if divisor == 1 else x / divisor
+            total += _elementwise.sum_of_squares(_flat(part))
+            continue
+        with entered(x), np.errstate(over="ignore"):
+            part = x if divisor == 1 else x / divisor
+            wide = namespace(part).astype(part, namespace(part).float64)
+            others.append(namespace(part).sum(wide * wide))
+    # Numbers come to the host at the end: a device computes on while it is not asked for any.
+    return total + sum(map(float, others))
 
 
 def scale(y: Array, factor: float) -> None:
     """Multiply y by a factor, in place."""
     if is_native(y):
         _elementwise.scale(_flat(y), factor)
-    else:
+        return
+    with entered(y):
         y *= factor
 
 
@@ -154,8 +165,15 @@ def add_scaled(y: Array, x: Array, factor: float = 1.0) -> None:
     """Add factor * x to y, in place."""
     if is_native(y, x):
         _elementwise.add_scaled(_flat(y), _flat(x), factor)
-    else:
+        return
+    with entered(y):
         y += x if factor == 1 else x * factor
+
+
+def largest(x: Array) -> float:
+    """The largest magnitude."""
+    with entered(x):
+        return float(namespace(x).max(namespace(x).abs(x)))
 
 
 # Rows of a table
@@ -183,22 +201,21 @@ def gather(table: Array, index: Array, out: np.ndarray | None = None) -> Array:
     return namespace(table).take(table, index, axis=0)
 
 
-def scatter_add(dtable: np.ndarray, index: np.ndarray, drows: np.ndarray) -> None:
+def scatter_add(dtable: Array, index: Array, drows: Array) -> None:
     """Add one-hot(index)^T @ drows, touching only the rows used, in the order of `index`."""
-    drows = np.ascontiguousarray(drows)
+    if is_numpy(drows):
+        drows = np.ascontiguousarray(drows)
     if is_native(dtable, drows):
         _elementwise.scatter_add(dtable, np.ascontiguousarray(index), drows)
     else:
-        np.add.at(dtable, index, drows)
+        add_at(dtable, index, drows)
 
 
-def update(rule: str, param: Array, grad: Array, state: dict[str, Array], **numbers: Any) -> bool:
-    """Make one step of an optimizer if compiled code can, and say whether it did.
+def update(rule: str, param: Array, grad: Array, state: dict[str, Array], **numbers: Any) -> None:
+    """Make one step of an optimizer with arrays that are all native.
 
     The rules and their numbers are those of ``fastrnn.optim``.
     """
-    if not is_native(param, grad, *state.values()):
-        return False
     mean, square = state.get("mean"), state.get("square")
     _elementwise.update(
         rule,
@@ -208,7 +225,6 @@ def update(rule: str, param: Array, grad: Array, state: dict[str, Array], **numb
         None if square is None else _flat(square),
         **numbers,
     )
-    return True
 
 
 # Rows normalized over their columns
@@ -217,14 +233,14 @@ Moments = tuple[Array, Array]
 
 
 def layer_norm(
-    rows: Array, weight: np.ndarray, bias: np.ndarray, epsilon: float, out: np.ndarray | None = None
+    rows: Array, weight: Array, bias: Array, epsilon: float, out: np.ndarray | None = None
 ) -> tuple[Array, Moments]:
     """The rows (x - mean) / sqrt(var + epsilon) * weight + bias, and what backward needs.
 
     Parameters
     ----------
     rows : array (rows, D)
-    weight, bias : numpy.ndarray (D,)
+    weight, bias : array (D,)
     epsilon : float
     out : numpy.ndarray (rows, D), optional
         Where to write, for NumPy arrays.
@@ -240,7 +256,7 @@ def layer_norm(
         out = np.empty_like(rows) if out is None else out
         _elementwise.layer_norm(rows, weight, bias, epsilon, mean, root, out)
         return out, (mean, root)
-    return array_layer_norm(rows, beside(weight, rows), beside(bias, rows), epsilon)
+    return array_layer_norm(rows, weight, bias, epsilon)
 
 
 def array_layer_norm(
@@ -258,9 +274,9 @@ def layer_norm_backward(
     drows: Array,
     rows: Array,
     moments: Moments,
-    weight: np.ndarray,
-    dweight: np.ndarray,
-    dbias: np.ndarray,
+    weight: Array,
+    dweight: Array,
+    dbias: Array,
     out: np.ndarray | None = None,
 ) -> Array:
     """The gradient of `layer_norm`'s rows; adds those of weight and bias."""
@@ -269,9 +285,9 @@ def layer_norm_backward(
         _elementwise.layer_norm_backward(rows, weight, *moments, drows, out, dweight, dbias)
         return out
     xp = namespace(rows)
-    dx, normal = array_layer_norm_backward(drows, rows, moments, beside(weight, rows))
-    dweight += to_host(xp.sum(drows * normal, axis=0))
-    dbias += to_host(xp.sum(drows, axis=0))
+    dx, normal = array_layer_norm_backward(drows, rows, moments, weight)
+    dweight += xp.sum(drows * normal, axis=0)
+    dbias += xp.sum(drows, axis=0)
     return dx
 
 

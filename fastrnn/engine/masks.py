@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn import _elementwise
-from fastrnn.checks import Array, check_probability, dtype_of, namespace
+from fastrnn.checks import Array, check_probability, dtype_of, is_cupy, namespace
+from fastrnn.engine.arrays import beside, host_dtype
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, odd
 _FIRST = 0xBF58476D1CE4E5B9
@@ -117,15 +118,26 @@ def array_mask_from_keys(keys: Array, units: int, p: float, dtype: Any, xp: Any)
     return xp.where(hashes >= _word(xp, threshold_of(p)), scale, xp.zeros_like(scale))
 
 
-def drop(rows: Array, keys: Array, p: float, out: np.ndarray | None = None) -> Array:
+def _mask_beside(keys: np.ndarray, units: int, p: float, dtype: Any, like: Array) -> Array:
+    """The mask of a host's keys, beside `like`: the same bits wherever that is.
+
+    A CUDA device computes it. What other libraries can do with uint64 differs (PyTorch cannot
+    multiply them), so that theirs is made on the host.
+    """
+    if is_cupy(like):
+        return mask_from_keys(beside(keys, like), units, p, dtype, xp=namespace(like))
+    return beside(mask_from_keys(keys, units, p, dtype), like)
+
+
+def drop(rows: Array, keys: np.ndarray, p: float, out: np.ndarray | None = None) -> Array:
     """`rows` (rows, units) times the mask that `keys` (rows,) stand for, in `out` if given."""
     if isinstance(rows, np.ndarray):
         rows = np.ascontiguousarray(rows)
         out = np.empty_like(rows) if out is None else out
         _elementwise.drop(rows, np.ascontiguousarray(keys), threshold_of(p), 1 / (1 - p), out)
         return out
-    xp = namespace(rows)
-    return rows * mask_from_keys(keys, int(rows.shape[1]), p, rows.dtype, xp=xp)
+    units = int(rows.shape[1])
+    return rows * _mask_beside(keys, units, p, host_dtype(rows), rows)
 
 
 def keep_mask(
@@ -140,6 +152,7 @@ def keep_mask(
     dtype: Any,
     *,
     xp: Any = np,
+    like: Array | None = None,
 ) -> Array:
     """Dropout multipliers: 0 with probability `p`, else 1/(1 - p).
 
@@ -159,6 +172,8 @@ def keep_mask(
         float32 or float64.
     xp : namespace
         The namespace to compute in.
+    like : array, optional
+        Where to put the mask of the host's indices: beside this.
 
     Returns
     -------
@@ -169,4 +184,6 @@ def keep_mask(
     if step is not None:
         index = index[:, None]
     keys = row_keys(seed, call, layer, direction, index, step, xp=xp)
+    if like is not None:
+        return _mask_beside(keys, units, p, dtype, like)
     return mask_from_keys(keys, units, p, dtype, xp=xp)

@@ -1,16 +1,15 @@
 """What all layers share: named parameters with gradients, and the backward that runs once.
 
-Parameters live in host memory. A layer that is given an array of another kind copies its parameters
-beside that array for the call, and adds the gradients back; where the data is decides what runs.
+Parameters live in host memory, or wherever `Layer.to` has moved them: there the layer computes.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -24,30 +23,35 @@ from fastrnn.checks import (
     describe,
     namespace,
 )
+from fastrnn.engine.arrays import to_host, write
+from fastrnn.engine.devices import HOST, Device, find, kind_name
 from fastrnn.engine.locks import Lock
 from fastrnn.files import Path, Savable, taken
 
 
 class Layer(Savable):
-    """Named parameters and their gradients, arrays that stay the same for the layer's life.
+    """Named parameters and their gradients, arrays that stay the same until the layer is moved.
 
     Attributes
     ----------
-    params, grads : mapping of str to numpy.ndarray
-        Read-only mappings of fixed arrays. Write with ``layer.params[name][...] = value``; the next
-        call sees it. Every ``backward`` adds into `grads`.
+    params, grads : mapping of str to array
+        Read-only mappings of fixed arrays, NumPy's until `to` moves them. Write with
+        ``layer.params[name][...] = value``; the next call sees it. Every ``backward`` adds into
+        `grads`.
     """
 
-    _params: Mapping[str, np.ndarray]
-    _grads: Mapping[str, np.ndarray]
+    _params: Mapping[str, Array]
+    _grads: Mapping[str, Array]
+    _device: Device | None = HOST
+    """Where calls compute; None: where their arguments are, for there are no parameters."""
 
     @property
-    def params(self) -> Mapping[str, np.ndarray]:
+    def params(self) -> Mapping[str, Array]:
         """The parameters by name."""
         return self._params
 
     @property
-    def grads(self) -> Mapping[str, np.ndarray]:
+    def grads(self) -> Mapping[str, Array]:
         """Their gradients by the same names."""
         return self._grads
 
@@ -59,6 +63,56 @@ class Layer(Savable):
 
         self._grads_lock = Lock()  # so that several threads' backward passes all count
         self._memory = FreeList()  # results go back to it when they die, for the next call
+
+    # --- devices ---------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Where the layer is and computes: ``"cpu"``, ``"cuda:0"``, ...
+
+        Without parameters it is anywhere, which reads ``"any"``.
+        """
+        return "any" if self._device is None else self._device.name
+
+    def to(self, device: Any) -> Self:
+        """Move parameters and gradients to another device, where calls then compute.
+
+        They become other arrays, CuPy's on a CUDA device; an optimizer of this layer follows with
+        its state. Streams and snapshots made before stay where they are.
+
+        Parameters
+        ----------
+        device : str or array
+            ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or an array of any library that follows the array
+            standard: parameters become of its kind, on its device.
+
+        Returns
+        -------
+        layer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        ImportError
+            If it needs CuPy, which is not installed.
+        RuntimeError
+            If CuPy finds no driver or no device.
+        MemoryError
+            If there is no room on it. Nothing has been moved then.
+        """
+        move([self], find(device))
+        return self
+
+    def _leaves(self) -> Iterator[Layer]:
+        """The layers that own the parameters: itself, or those inside."""
+        yield self
+
+    def _settle(self, device: Device, params: dict[str, Array], grads: dict[str, Array]) -> None:
+        """Take arrays with the same values, on this device, for parameters and gradients."""
+        self._params, self._grads = MappingProxyType(params), MappingProxyType(grads)
+        self._device = device
 
     def _room(self, like: Array, width: int, dtype: Any = None) -> np.ndarray | None:
         """Room for results (len(like), width), or None beside an array of another kind."""
@@ -73,9 +127,10 @@ class Layer(Savable):
     def __getstate__(self) -> dict[str, Any]:
         return {
             "config": self.config(),
-            "params": dict(self.params),
-            "grads": dict(self.grads),
+            "params": {name: to_host(param) for name, param in self.params.items()},
+            "grads": {name: to_host(grad) for name, grad in self.grads.items()},
             "call_count": getattr(self, "call_count", None),
+            "device": self._device,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -83,6 +138,13 @@ class Layer(Savable):
         self._restore_arrays(state)
         if state["call_count"] is not None:
             self.call_count = state["call_count"]
+        self._go_back_to(state)
+
+    def _go_back_to(self, state: Mapping[str, Any]) -> None:
+        """Move to the device that a pickle's layer was on; earlier versions wrote none."""
+        device = state.get("device", HOST)
+        if device is not None and device is not HOST:
+            self.to(device)
 
     def _restore_arrays(self, state: Mapping[str, Any]) -> None:
         """Take parameters and gradients from a pickle, if they are those of the configuration."""
@@ -103,7 +165,10 @@ class Layer(Savable):
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
         for grad in self.grads.values():
-            _elementwise.clear(grad.reshape(-1))  # a view: in C order
+            if isinstance(grad, np.ndarray):
+                _elementwise.clear(grad.reshape(-1))  # a view: in C order
+            else:
+                write(grad, 0)
 
     def to_torch(self) -> Any:
         """The ``torch.nn`` module that computes the same, with copies of the parameters.
@@ -167,7 +232,30 @@ class Layer(Savable):
     @property
     def num_parameters(self) -> int:
         """How many numbers the layer learns."""
-        return sum(p.size for p in self.params.values())
+        return sum(math.prod(p.shape) for p in self.params.values())
+
+
+def move(layers: Iterable[Any], device: Device) -> None:
+    """Move all layers, or none of them where one cannot be moved.
+
+    Raises
+    ------
+    TypeError
+        If one is no layer of this library's.
+    """
+    moved: dict[int, tuple[Layer, dict[str, Array], dict[str, Array]]] = {}
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers: expected layers that can be moved, got {describe(layer)}")
+        for leaf in layer._leaves():
+            if id(leaf) not in moved and leaf._device is not None and leaf._device != device:
+                params, grads = (
+                    {name: device.put(to_host(array)) for name, array in arrays.items()}
+                    for arrays in (leaf.params, leaf.grads)
+                )
+                moved[id(leaf)] = leaf, params, grads
+    for leaf, params, grads in moved.values():
+        leaf._settle(device, params, grads)
 
 
 class Backward:
@@ -192,28 +280,6 @@ class Backward:
         except (TypeError, ValueError):
             self._function = function
             raise
-
-
-# Arrays of other kinds
-
-
-def beside(array: np.ndarray, like: Array) -> Array:
-    """`array`, or a copy of it in the namespace and on the device of `like`."""
-    xp = namespace(like)
-    if xp is np:
-        return array
-    device: Any = getattr(like, "device", None)
-    if hasattr(device, "__enter__"):  # CuPy's devices are entered, the standard's are arguments
-        with device:
-            return xp.asarray(array)
-    return xp.asarray(array) if device is None else xp.asarray(array, device=device)
-
-
-def to_host(array: Array) -> np.ndarray:
-    """`array` as a NumPy array."""
-    if hasattr(array, "get") and not isinstance(array, np.ndarray):
-        array = array.get()  # CuPy refuses to be converted silently
-    return np.asarray(array)
 
 
 # Containers: an array (..., width), or a list of arrays (T_i, width)
@@ -324,9 +390,20 @@ def flatten_indices(name: str, x: Any) -> tuple[Array, Form]:
         if not items:
             return np.empty(0, np.int64), Form(None, lengths)
         filled = [item for item in items if item.shape[0]]  # np.asarray([]) is of floats
-        return join(filled) if filled else np.empty(0, np.int64), Form(None, lengths)
+        if not filled and isinstance(items[0], np.ndarray):
+            return np.empty(0, np.int64), Form(None, lengths)
+        return join(filled or items[:1]), Form(None, lengths)
     x = as_array(name, x)
     return namespace(x).reshape(x, (-1,)), Form(tuple(int(n) for n in x.shape), None)
+
+
+def check_kind(name: str, array: Array, like: Array) -> None:
+    """Raise a TypeError unless an array is of the kind of another."""
+    if type(array) is not type(like) and namespace(array) is not namespace(like):
+        raise TypeError(
+            f"{name}: expected an array of {kind_name(like)}, as the other arguments are, got one "
+            f"of {kind_name(array)}"
+        )
 
 
 def join(items: Sequence[Array]) -> Array:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import Array
+from fastrnn.engine.arrays import placed, put, take
 from fastrnn.engine.batches import Batch, Container, read_array
+from fastrnn.engine.doors import Door
 from fastrnn.engine.rows import Rows
 from fastrnn.engine.streams import Snapshot
 
 __all__ = ["Slots"]
 
-States = tuple[np.ndarray, ...]
+States = tuple[Array, ...]
 """One array (L, n, units) for each of the cell's states."""
 
 
@@ -31,17 +35,16 @@ class Slots:
     def __init__(self, take_snapshot: Callable[[], Snapshot]) -> None:
         self._take_snapshot = take_snapshot
         self._snapshot = take_snapshot()
-        self._states = tuple(
-            np.empty((s.shape[0], 0, s.shape[1]), s.dtype) for s in self._snapshot.initial
-        )
+        self._states = self._snapshot.initial_of(0)
 
     def larger(self, capacity: int) -> States:
         """Arrays for :meth:`grow`, with more room and the states that are here."""
         grown = []
         for state in self._states:
             L, n, units = state.shape
-            room = np.empty((L, capacity, units), state.dtype)
-            room[:, :n] = state
+            xp = self._snapshot.xp
+            room = xp.empty((L, capacity, units), dtype=state.dtype, **placed(state))
+            room[:, :n, :] = state
             grown.append(room)
         return tuple(grown)
 
@@ -66,18 +69,20 @@ class Slots:
         """
         dtype = self._snapshot.dtype
         if isinstance(x, list):
-            x, batch = Batch.read(x, None, self._input_size, dtype)
+            x, batch = Batch.read(x, None, self._input_size, dtype, self._snapshot.like)
         else:
             found = self._one_step(x, states) if x.shape[1] == 1 else None
             if found is not None:
                 return found
             n = states[0].shape[1]
-            x = read_array("x", x, np, dtype, (n, None, self._input_size), "(N, t, D)")
-            batch = Batch(Rows.dense(n, x.shape[1]), False, np, dtype)
+            x = read_array(
+                "x", x, self._snapshot.xp, dtype, (n, None, self._input_size), "(N, t, D)"
+            )
+            batch = Batch(Rows.dense(n, x.shape[1]), False, self._snapshot.like, dtype)
         y, last, _ = self._snapshot.stack.forward(x, batch, states)
         return y, last
 
-    def _one_step(self, x: np.ndarray, states: States) -> tuple[np.ndarray, States] | None:
+    def _one_step(self, x: Array, states: States) -> tuple[Array, States] | None:
         """The same for one step, which takes less time without all that several need.
 
         None where the layer or the array is not one that the kernels can walk so.
@@ -88,16 +93,16 @@ class Slots:
 
     def read(self, slots: np.ndarray) -> States:
         """The states of some sequences, copies."""
-        return tuple(state.take(slots, axis=1) for state in self._states)
+        return tuple(take(state, slots, axis=1) for state in self._states)
 
     def write(self, slots: np.ndarray, states: States) -> None:
         """Replace the states of some sequences."""
         for mine, new in zip(self._states, states, strict=True):
-            mine[:, slots] = new
+            put(mine, slots, new)
 
     def initial(self, n: int) -> States:
         """The initial states of n sequences."""
-        return tuple(np.repeat(s[:, None, :], n, axis=1) for s in self._snapshot.initial)
+        return self._snapshot.initial_of(n)
 
     def checked(self, name: str, state: Any, n: int) -> States:
         """States of n sequences as a caller gave them: an array, or a tuple of several."""
@@ -106,10 +111,11 @@ class Slots:
             raise ValueError(
                 f"{name}: expected {len(self._states)} arrays (h, c), got {type(state).__name__}"
             )
+        opened = Door(self._snapshot.device, name, parts)
         shapes = [(own.shape[0], n, own.shape[2]) for own in self._states]
         return tuple(
-            read_array(name, part, np, self._snapshot.dtype, shape, "(L, N, units)")
-            for part, shape in zip(parts, shapes, strict=True)
+            read_array(name, part, self._snapshot.xp, self._snapshot.dtype, shape, "(L, N, units)")
+            for part, shape in zip(opened.take(name, parts), shapes, strict=True)
         )
 
     def reload(self) -> None:
@@ -119,7 +125,7 @@ class Slots:
     @property
     def nbytes(self) -> int:
         """Bytes of all states, also of those nobody uses."""
-        return sum(state.nbytes for state in self._states)
+        return sum(math.prod(state.shape) for state in self._states) * self._snapshot.dtype.itemsize
 
     @property
     def _input_size(self) -> int:

@@ -201,10 +201,10 @@ class Stack:
         p: float,
     ) -> Array:
         sequence = np.arange(batch.rows.N, dtype=np.int64)
-        mask = keep_mask(
-            dropouts.seed, dropouts.call, layer, direction, sequence, step, units, p, batch.dtype
-        )
-        return mask if batch.xp is np else batch.xp.asarray(mask)
+        return keep_mask(
+            dropouts.seed, dropouts.call, layer, direction, sequence, step, units, p, batch.dtype,
+            like=batch.like,
+        )  # fmt: skip
 
 
 def suffix(layer: int, direction: int) -> str:

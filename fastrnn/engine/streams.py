@@ -8,8 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import as_array, as_index_array, check_int, check_shape, describe
+from fastrnn.checks import (
+    Array,
+    as_array,
+    as_index_array,
+    check_int,
+    check_shape,
+    describe,
+    dtype_of,
+    namespace,
+)
+from fastrnn.engine.arrays import copied, put, take
 from fastrnn.engine.batches import Batch, read_array
+from fastrnn.engine.devices import HOST, Device
+from fastrnn.engine.doors import Door, door
 from fastrnn.engine.rows import Rows
 from fastrnn.engine.stack import Stack, Steps
 
@@ -28,11 +40,29 @@ class Snapshot:
         The initial state of a sequence, for each of the cell's states.
     dtype : dtype
         Of both.
+    device : Device
+        Where both are.
     """
 
     stack: Stack
-    initial: tuple[np.ndarray, ...]
+    initial: tuple[Array, ...]
     dtype: np.dtype
+    device: Device = HOST
+
+    @property
+    def xp(self) -> Any:
+        """The namespace of all its arrays."""
+        return namespace(self.like)
+
+    @property
+    def like(self) -> Array:
+        """An array of the kind of all others, on their device."""
+        return self.stack.weights[0][0].params["weight_ih"]
+
+    def initial_of(self, n: int) -> tuple[Array, ...]:
+        """The initial states of n sequences."""
+        with self.device.entered():
+            return tuple(self.xp.repeat(s[:, None, :], n, axis=1) for s in self.initial)
 
 
 class Stream:
@@ -64,7 +94,7 @@ class Stream:
 
     # --- serving ---------------------------------------------------------------------------------
 
-    def step(self, x_t: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def step(self, x_t: Any, out: Array | None = None) -> Array:
         """Advance every sequence by one step.
 
         Parameters
@@ -85,19 +115,30 @@ class Stream:
             y = self._steps.step(x_t, out)
             if y is not None:
                 return y
+        y = self._step(x_t, out)
+        return y if out is None else out
+
+    @property
+    def _device(self) -> Device:
+        return self._snapshot.device
+
+    @door
+    def _step(self, x_t: Any, out: Any) -> Array:
+        """`step` of whatever the kernels do not take as it is."""
         N, D, S = self._batch_size, self._input_size, self._output_size
-        x = read_array("x_t", x_t, np, self._snapshot.dtype, (N, D), "(N, D)")
+        x = read_array("x_t", x_t, self._snapshot.xp, self._snapshot.dtype, (N, D), "(N, D)")
         if out is not None:
-            check_out(out, (N, S), self._snapshot.dtype)
+            check_out(out, (N, S), self._snapshot.dtype, self._snapshot.like)
         y = None if self._steps is None else self._steps.step(np.array(x, order="C"), None)
         if y is None:
-            y = self._advance(x[:, None, :]).reshape(N, S)
+            y = self._snapshot.xp.reshape(self._advance(x[:, None, :]), (N, S))
         if out is None:
             return y
         out[...] = y
         return out
 
-    def push(self, chunk: Any) -> np.ndarray:
+    @door
+    def push(self, chunk: Any) -> Array:
         """Advance every sequence by the steps of a chunk.
 
         Parameters
@@ -111,31 +152,31 @@ class Stream:
             h after each of them.
         """
         shape = (self._batch_size, None, self._input_size)
-        x = read_array("chunk", chunk, np, self._snapshot.dtype, shape, "(N, t, D)")
+        x = read_array("chunk", chunk, self._snapshot.xp, self._snapshot.dtype, shape, "(N, t, D)")
         return self._advance(x)
 
-    def _advance(self, x: np.ndarray) -> np.ndarray:
-        y: np.ndarray
+    def _advance(self, x: Array) -> Array:
+        y: Array
         batch = self._batch(x.shape[1])
         y, self._state, _ = self._snapshot.stack.forward(x, batch, self._state)
         return y
 
     @property
-    def _state(self) -> tuple[np.ndarray, ...]:
+    def _state(self) -> tuple[Array, ...]:
         """The state as arrays, taken back from where single steps keep it."""
         if self._steps is not None:
             self._own_state, self._steps = self._steps.state(), None
         return self._own_state
 
     @_state.setter
-    def _state(self, state: tuple[np.ndarray, ...]) -> None:
+    def _state(self, state: tuple[Array, ...]) -> None:
         self._own_state, self._steps = state, None
 
     def _batch(self, T: int) -> Batch:
         batch = self._batches.get(T)
         if batch is None:
             rows = Rows(np.full(self._batch_size, T, dtype=np.int64), T)
-            batch = Batch(rows, False, np, self._snapshot.dtype)
+            batch = Batch(rows, False, self._snapshot.like, self._snapshot.dtype)
             if len(self._batches) < 16:  # chunks of ever new lengths must not fill memory
                 self._batches[T] = batch
         return batch
@@ -150,7 +191,7 @@ class Stream:
     @property
     def state(self) -> Any:
         """The state, a copy in the layer's form: (h, c) for LSTM, else h; each (L, N, units)."""
-        parts = tuple(s.copy() for s in self._state)
+        parts = tuple(map(copied, self._state))
         return parts if len(parts) > 1 else parts[0]
 
     @state.setter
@@ -159,12 +200,13 @@ class Stream:
         parts = (state,) if n_states == 1 else state
         if not isinstance(parts, list | tuple) or len(parts) != n_states:
             raise ValueError(f"state: expected {n_states} arrays (h, c), got {describe(state)}")
-        self._state = tuple(
-            np.array(
-                read_array("state", part, np, self._snapshot.dtype, own.shape, "(L, N, units)")
+        opened = Door(self._device, "state", parts)
+        xp, dtype = self._snapshot.xp, self._snapshot.dtype
+        with opened.device.entered():
+            self._state = tuple(
+                copied(read_array("state", part, xp, dtype, tuple(own.shape), "(L, N, units)"))
+                for part, own in zip(opened.take("state", parts), self._state, strict=True)
             )
-            for part, own in zip(parts, self._state, strict=True)
-        )
 
     def reset(self, rows: Any = None) -> None:
         """Return sequences to the initial state.
@@ -176,15 +218,18 @@ class Stream:
         """
         N = self._batch_size
         chosen = np.ones(N, dtype=bool) if rows is None else row_mask(rows, N)
-        for state, initial in zip(self._state, self._snapshot.initial, strict=True):
-            state[:, chosen, :] = initial[:, None, :]
+        which = np.flatnonzero(chosen)
+        with self._snapshot.device.entered():
+            for state, fresh in zip(self._state, self._initial(len(which)), strict=True):
+                put(state, which, fresh)
 
     def add(self, n: int = 1) -> np.ndarray:
         """Append n sequences in the initial state; return their indices."""
-        fresh = self._initial(check_int("n", n, 0))
-        self._state = tuple(
-            np.concatenate(both, axis=1) for both in zip(self._state, fresh, strict=True)
-        )
+        n = check_int("n", n, 0)
+        concat = self._snapshot.xp.concat
+        with self._snapshot.device.entered():
+            both = zip(self._state, self._initial(n), strict=True)
+            self._state = tuple(concat(pair, axis=1) for pair in both)
         self._resize(self._batch_size + n)
         return np.arange(self._batch_size - n, self._batch_size)
 
@@ -196,9 +241,10 @@ class Stream:
         rows : int, array of int, or boolean mask (N,)
             Which.
         """
-        kept = ~row_mask(rows, self._batch_size)
-        self._state = tuple(np.ascontiguousarray(s[:, kept, :]) for s in self._state)
-        self._resize(int(kept.sum()))
+        kept = np.flatnonzero(~row_mask(rows, self._batch_size))
+        with self._snapshot.device.entered():
+            self._state = tuple(take(s, kept, axis=1) for s in self._state)
+        self._resize(len(kept))
 
     def reload(self) -> None:
         """Take a new snapshot of the layer's parameters; the state stays."""
@@ -209,8 +255,8 @@ class Stream:
         self._batch_size = N
         self._batches.clear()
 
-    def _initial(self, N: int) -> tuple[np.ndarray, ...]:
-        return tuple(np.repeat(s[:, None, :], N, axis=1) for s in self._snapshot.initial)
+    def _initial(self, N: int) -> tuple[Array, ...]:
+        return self._snapshot.initial_of(N)
 
     @property
     def _input_size(self) -> int:
@@ -221,12 +267,12 @@ class Stream:
         return self._snapshot.stack.weights[0][0].state_size
 
 
-def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Raise an error unless a step's output (N, units) can be written to `out`."""
-    if not isinstance(out, np.ndarray) or out.dtype != dtype:
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> None:
+    """Raise an error unless a step's output (N, units), an array as `like`, fits into `out`."""
+    if type(out) is not type(like) or out.dtype != dtype_of(namespace(like), dtype):
         raise TypeError(f"out: expected an array of {dtype}, got {describe(out)}")
     check_shape("out", out, shape, "(N, units)")
-    if not out.flags.writeable:
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out: expected an array that can be written, got a read-only one")
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from fastrnn.cells import Cell, Stage, Values
 from fastrnn.checks import Array, namespace
+from fastrnn.engine.arrays import copied, placed, take
 from fastrnn.engine.passes import Container, Pass, Weights
 from fastrnn.engine.rows import Rows
 
@@ -43,11 +44,6 @@ class Saved:
 # --- packed rows ---------------------------------------------------------------------------------
 
 
-def _take(xp: Any, x: Array, index: np.ndarray) -> Array:
-    """Rows of ``x`` by host integers, as a new array."""
-    return x[index] if xp is np else xp.take(x, xp.asarray(index), axis=0)
-
-
 def _offsets(container: Container, rows: Rows) -> np.ndarray:
     """Where each sequence begins when the container's rows are laid end to end."""
     if isinstance(container, list):
@@ -61,7 +57,7 @@ def _pack(xp: Any, container: Container, rows: Rows, reverse: bool) -> Array:
         flat = xp.concat(container, axis=0)
     else:
         flat = xp.reshape(container, (rows.N * rows.T, container.shape[2]))
-    return _take(xp, flat, rows.positions(_offsets(container, rows), reverse))
+    return take(flat, rows.positions(_offsets(container, rows), reverse))
 
 
 def _unpack(xp: Any, packed: Array, container: Container, rows: Rows, reverse: bool) -> None:
@@ -72,8 +68,8 @@ def _unpack(xp: Any, packed: Array, container: Container, rows: Rows, reverse: b
     n_rows = rows.total if isinstance(container, list) else rows.N * rows.T
     source = np.full(n_rows, rows.total, dtype=np.int64)  # padding comes of a row of zeros
     source[rows.positions(offsets, reverse)] = np.arange(rows.total)
-    zeros = xp.zeros((1, packed.shape[1]), dtype=packed.dtype)
-    flat = _take(xp, xp.concat([packed, zeros], axis=0), source)
+    zeros = xp.zeros((1, packed.shape[1]), dtype=packed.dtype, **placed(packed))
+    flat = take(xp.concat([packed, zeros], axis=0), source)
     if isinstance(container, list):
         for sequence, start, length in zip(container, offsets, rows.lengths, strict=True):
             sequence[...] = flat[int(start) : int(start + length), :]
@@ -101,12 +97,12 @@ def _forward(p: Pass, keep: bool) -> tuple[State, Saved | None]:
     cell, rows = p.weights.cell, p.rows
     xp = namespace(p.weights.params["weight_ih"])
     if rows.total == 0:
-        return tuple(xp.asarray(s, copy=True) for s in p.state), Saved(None, []) if keep else None
+        return tuple(map(copied, p.state)), Saved(None, []) if keep else None
     weights = _split(p.weights)
     x = _pack(xp, p.x, rows, p.reverse)
     sums = _input_sums(x, p.weights)
-    state = [_take(xp, s, rows.order) for s in p.state]
-    mask = None if p.mask is None else _take(xp, p.mask, rows.order)
+    state = [take(s, rows.order) for s in p.state]
+    mask = None if p.mask is None else take(p.mask, rows.order)
     steps, h = [], []
     for t in range(rows.T):
         n = int(rows.sizes[t])
@@ -128,7 +124,7 @@ def _forward(p: Pass, keep: bool) -> tuple[State, Saved | None]:
         if keep:
             steps.append(v)
     _unpack(xp, xp.concat(h, axis=0), p.y, rows, p.reverse)
-    last = tuple(_take(xp, s, rows.inverse_order()) for s in state)
+    last = tuple(take(s, rows.inverse_order()) for s in state)
     return last, Saved(x, steps) if keep else None
 
 
@@ -237,13 +233,13 @@ def _backward(
     cell, rows, grads = p.weights.cell, p.rows, p.weights.grads
     xp = namespace(p.weights.params["weight_ih"])
     carried = [
-        _take(xp, xp.zeros_like(s) if d is None else d, rows.order)
+        take(xp.zeros_like(s) if d is None else d, rows.order)
         for s, d in zip(p.state, dstate or (None,) * len(p.state), strict=True)
     ]
     if rows.total == 0:
-        return tuple(_take(xp, d, rows.inverse_order()) for d in carried), None
+        return tuple(take(d, rows.inverse_order()) for d in carried), None
     weights = _split(p.weights)
-    mask = None if p.mask is None else _take(xp, p.mask, rows.order)
+    mask = None if p.mask is None else take(p.mask, rows.order)
     packed_dy = None if dy is None else _pack(xp, dy, rows, p.reverse)
     found = []
     for t in reversed(range(len(saved.steps))):
@@ -268,7 +264,7 @@ def _backward(
     found.reverse()
     dsums = _accumulate(xp, cell, saved, found, grads)
     dx = dsums @ p.weights.params["weight_ih"] if want_dx else None
-    return tuple(_take(xp, d, rows.inverse_order()) for d in carried), dx
+    return tuple(take(d, rows.inverse_order()) for d in carried), dx
 
 
 def _product_gradient(xp: Any, d: Values, stage: Stage) -> Array:
@@ -327,9 +323,11 @@ def trace_gates(p: Pass, saved: Saved) -> dict[str, Container]:
         width = p.weights.width(name)
         dtype = p.state[0].dtype
         if isinstance(p.x, list):
-            values: Container = [xp.empty((x.shape[0], width), dtype=dtype) for x in p.x]
+            values: Container = [
+                xp.empty((x.shape[0], width), dtype=dtype, **placed(x)) for x in p.x
+            ]
         else:
-            values = xp.zeros((*p.x.shape[:2], width), dtype=dtype)
+            values = xp.zeros((*p.x.shape[:2], width), dtype=dtype, **placed(p.x))
         if saved.steps:
             packed = xp.concat([v[key] for v in saved.steps], axis=0)
             _unpack(xp, packed, values, p.rows, p.reverse)

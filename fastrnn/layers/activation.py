@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrnn.cells import relu, sigmoid, step
 from fastrnn.checks import Array, Floats, as_real_array, check_option, namespace
+from fastrnn.engine.doors import door
 from fastrnn.engine.parameters import Backward, Layer, flatten
 from fastrnn.files import Shape, register
 
@@ -64,6 +65,7 @@ class Activation(Layer):
         self.function = check_option("function", function, _FUNCTIONS)
         self.dtype = None  # the input's
         self._own({})
+        self._device = None
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -88,6 +90,7 @@ class Activation(Layer):
     def __call__(self, x: np.ndarray) -> Floats: ...
     @overload
     def __call__(self, x: Any) -> Any: ...
+    @door
     def __call__(self, x: Any) -> Any:
         """The function of `x`.
 
@@ -106,6 +109,7 @@ class Activation(Layer):
     def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
     @overload
     def forward(self, x: Any) -> tuple[Any, Backward]: ...
+    @door
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = self._rows(x)

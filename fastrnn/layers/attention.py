@@ -36,11 +36,13 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.engine import elementwise, products
+from fastrnn.engine.arrays import beside, placed
 from fastrnn.engine.attending import Gradients, attend, attend_backward, read
+from fastrnn.engine.devices import Device, is_array
+from fastrnn.engine.doors import Door, door
 from fastrnn.engine.locks import Lock
-from fastrnn.engine.parameters import Backward, Layer, beside, flatten, to_host
+from fastrnn.engine.parameters import Backward, Layer, check_kind, flatten
 from fastrnn.files import Shape, register
-from fastrnn.layers.modules import add_gradients
 
 __all__ = ["Attention", "Memory"]
 
@@ -145,6 +147,7 @@ class Attention(Layer):
             yield "bias", (A,)
         yield "weight_score", (A,)
 
+    @door
     def __call__(self, queries: Any, keys: Any, lengths: Any = None) -> tuple[Array, Array]:
         """The contexts and the weights.
 
@@ -170,12 +173,15 @@ class Attention(Layer):
         TypeError
             If an array is not of real numbers, or `queries` and `keys` are of two kinds.
         """
+        _check_kinds(queries, keys)
         return self.read(keys, lengths)(queries)
 
+    @door
     def forward(
         self, queries: Any, keys: Any, lengths: Any = None
     ) -> tuple[Array, Array, Backward]:
         """The same, and ``backward(dcontext) -> (dqueries, dkeys)``; dkeys has the form of keys."""
+        _check_kinds(queries, keys)
         memory = self.read(keys, lengths)
         context, weights, back = memory.forward(queries)
 
@@ -217,26 +223,36 @@ class Memory:
 
     def __init__(self, layer: Attention, keys: Any, lengths: Any) -> None:
         self.layer = layer
+        self._door = Door(layer._device, "keys", keys)
+        with self._door.device.entered():
+            self._read(self._door.take("keys", keys), lengths)
+        self._gradients: Gradients | None = None
+        self._finished = False
+        self._lock = Lock()  # so that several threads' backward passes all count
+
+    @property
+    def _device(self) -> Device | None:
+        return self.layer._device
+
+    def _read(self, keys: Any, lengths: Any) -> None:
+        layer = self.layer
         rows, self._restore, lengths, steps = _real_rows(keys, lengths, layer)
         params = layer.params
         # Whether a weight has changed is looked at once, not at every step.
         self._calls = {name: products.Call(cache) for name, cache in layer.caches.items()}
         projected = rows
         if "weight_key" in params:
-            bias = beside(params["bias"], rows) if "bias" in params else None
             projected = products.linear(
-                rows, beside(params["weight_key"], rows), bias, self._calls["weight_key"]
+                rows, params["weight_key"], params.get("bias"), self._calls["weight_key"]
             )
-        score = beside(params["weight_score"], rows) if "weight_score" in params else None
-        self._sources = read(rows, projected, score, lengths, steps)
-        self._gradients: Gradients | None = None
-        self._finished = False
-        self._lock = Lock()  # so that several threads' backward passes all count
+        self._sources = read(rows, projected, params.get("weight_score"), lengths, steps)
 
+    @door
     def __call__(self, queries: Any) -> tuple[Array, Array]:
         """The contexts (N, Tq, K) and the weights (N, Tq, Ts) of queries (N, Tq, Q)."""
         return attend(self._project(self._check_queries(queries)), self._sources)
 
+    @door
     def forward(self, queries: Any) -> tuple[Array, Array, Backward]:
         """The same, and ``back(dcontext) -> dqueries``.
 
@@ -249,7 +265,7 @@ class Memory:
 
         def back(dcontext: Any) -> Array:
             dcontext = as_real_array("dcontext", dcontext, self.layer.dtype, shape=shape)
-            _check_kind("dcontext", dcontext, self._sources.keys)
+            check_kind("dcontext", dcontext, self._sources.keys)
             with self._lock:
                 dprojected = attend_backward(
                     dcontext, projected, weights, self._sources, self._sums()
@@ -269,6 +285,9 @@ class Memory:
         RuntimeError
             If it is called a second time, or a ``back`` after it.
         """
+        return self._door.call(self._backward)
+
+    def _backward(self) -> Any:
         with self._lock:
             if self._finished:
                 raise RuntimeError("backward: expected one call for each memory, got a second")
@@ -280,13 +299,13 @@ class Memory:
         dkeys = sums.keys
         with layer._grads_lock:
             if "weight_key" in layer.grads:
-                add_gradients(
+                products.accumulate(
                     sums.projected, rows, layer.grads["weight_key"], layer.grads.get("bias")
                 )
             if sums.score is not None:
-                layer.grads["weight_score"][...] += to_host(namespace(rows).sum(sums.score, axis=0))
+                layer.grads["weight_score"][...] += namespace(rows).sum(sums.score, axis=0)
         if "weight_key" in layer.params:
-            weight = beside(layer.params["weight_key"], rows)
+            weight = layer.params["weight_key"]
             through = products.linear_backward(sums.projected, weight, self._calls["weight_key"])
             elementwise.add_scaled(dkeys, through)
         return self._restore(dkeys)
@@ -301,7 +320,7 @@ class Memory:
             dscore = None
             if s.score is not None:
                 shape = (len(s.lengths), s.score.shape[0])
-                dscore = beside(np.zeros(shape, self.layer.dtype), s.keys)
+                dscore = xp.zeros(shape, dtype=s.keys.dtype, **placed(s.keys))
             dprojected = dkeys if s.projected is s.keys else xp.zeros_like(s.projected)
             self._gradients = Gradients(dkeys, dprojected, dscore)
         return self._gradients
@@ -311,7 +330,7 @@ class Memory:
         queries = as_real_array(
             "queries", queries, self.layer.dtype, shape=(N, None, self.layer.query_size)
         )
-        _check_kind("queries", queries, keys)
+        check_kind("queries", queries, keys)
         return queries
 
     def _project(self, queries: Array) -> Array:
@@ -320,7 +339,7 @@ class Memory:
             return queries
         xp = namespace(queries)
         rows = xp.reshape(queries, (-1, queries.shape[2]))
-        weight = beside(self.layer.params["weight_query"], queries)
+        weight = self.layer.params["weight_query"]
         projected = products.linear(rows, weight, None, self._calls["weight_query"])
         return xp.reshape(projected, (*queries.shape[:2], weight.shape[0]))
 
@@ -332,18 +351,16 @@ class Memory:
         drows = xp.reshape(dprojected, (-1, dprojected.shape[2]))
         rows = xp.reshape(queries, (-1, queries.shape[2]))
         with self.layer._grads_lock:
-            add_gradients(drows, rows, self.layer.grads["weight_query"], None)
-        weight = beside(self.layer.params["weight_query"], queries)
+            products.accumulate(drows, rows, self.layer.grads["weight_query"])
+        weight = self.layer.params["weight_query"]
         dqueries = products.linear_backward(drows, weight, self._calls["weight_query"])
         return xp.reshape(dqueries, queries.shape)
 
 
-def _check_kind(name: str, array: Array, keys: Array) -> None:
-    if namespace(array) is not namespace(keys):
-        raise TypeError(
-            f"{name}: expected an array of the keys' kind, {namespace(keys).__name__}, "
-            f"got one of {namespace(array).__name__}"
-        )
+def _check_kinds(queries: Any, keys: Any) -> None:
+    first = keys[0] if isinstance(keys, (list, tuple)) and len(keys) else keys
+    if is_array(queries) and is_array(first):
+        check_kind("keys", first, queries)
 
 
 def _real_rows(keys: Any, lengths: Any, layer: Attention) -> tuple[Array, Any, np.ndarray, int]:
@@ -355,6 +372,9 @@ def _real_rows(keys: Any, lengths: Any, layer: Attention) -> tuple[Array, Any, n
         found = np.array(form.lengths, np.int64)
         return rows, form.restore, found, int(found.max(initial=0))
     keys = as_real_array("keys", keys, layer.dtype, shape=(None, None, layer.key_size))
+    for param in layer.params.values():
+        check_kind("keys", keys, param)
+        break
     xp = namespace(keys)
     N, Ts, K = (int(n) for n in keys.shape)
     rows = xp.reshape(keys, (N * Ts, K))
@@ -369,7 +389,7 @@ def _real_rows(keys: Any, lengths: Any, layer: Attention) -> tuple[Array, Any, n
     source = beside(np.where(real, np.cumsum(real), 0), keys)
 
     def restore(drows: Array) -> Array:
-        zero = xp.zeros((1, K), dtype=drows.dtype)
+        zero = xp.zeros((1, K), dtype=drows.dtype, **placed(drows))
         return xp.reshape(xp.take(xp.concat([zero, drows]), source, axis=0), (N, Ts, K))
 
     return xp.take(rows, where, axis=0), restore, lengths, Ts

@@ -20,8 +20,9 @@ from fastrnn.checks import (
 )
 from fastrnn.engine import elementwise
 from fastrnn.engine.batches import Symbols
+from fastrnn.engine.doors import door
 from fastrnn.engine.initializers import drawn
-from fastrnn.engine.parameters import Backward, Layer, beside, flatten_indices, to_host
+from fastrnn.engine.parameters import Backward, Layer, check_kind, flatten_indices
 from fastrnn.files import Shape, register
 
 __all__ = ["Embedding"]
@@ -85,7 +86,8 @@ class Embedding(Layer):
     def _look_up(self, x: Any) -> tuple[Array, Array, Any]:
         index, form = flatten_indices("x", x)
         index = as_index_array("x", index, self.num_embeddings)
-        table = beside(self.params["weight"], index)
+        table = self.params["weight"]
+        check_kind("x", index, table)
         room = self._room(index, self.embedding_dim, self.dtype)
         return elementwise.gather(table, index, room), index, form
 
@@ -93,6 +95,7 @@ class Embedding(Layer):
     def __call__(self, x: np.ndarray) -> Floats: ...
     @overload
     def __call__(self, x: Any) -> Any: ...
+    @door
     def __call__(self, x: Any) -> Any:
         """The vectors of the indices.
 
@@ -119,6 +122,7 @@ class Embedding(Layer):
     def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
     @overload
     def forward(self, x: Any) -> tuple[Any, Backward]: ...
+    @door
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> None``: indices have no gradient."""
         y, index, form = self._look_up(x)
@@ -126,10 +130,11 @@ class Embedding(Layer):
         def backward(dy: Any) -> None:
             rows = form.flatten("dy", dy, self.embedding_dim, self.dtype)
             with self._grads_lock:
-                elementwise.scatter_add(self.grads["weight"], to_host(index), to_host(rows))
+                elementwise.scatter_add(self.grads["weight"], index, rows)
 
         return form.restore(y), Backward(backward)
 
+    @door
     def forward_symbols(self, x: Any) -> tuple[Any, Backward]:
         """The same for a recurrent layer behind it, which then multiplies each vector once.
 
@@ -137,7 +142,9 @@ class Embedding(Layer):
         takes what that layer's gives for them; else both are those of `forward`.
         """
         index, form = flatten_indices("x", x)
-        if not is_numpy(index) or (form.shape is not None and len(form.shape) != 2):
+        if not is_numpy(index, self.params["weight"]) or (
+            form.shape is not None and len(form.shape) != 2
+        ):
             return self.forward(x)
         index = as_index_array("x", index, self.num_embeddings)
         used, numbers = _distinct(index, self.num_embeddings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastrnn.checks import Array, as_real_array, describe, namespace
+from fastrnn.engine.arrays import copied, placed
+from fastrnn.engine.doors import door
 from fastrnn.engine.parameters import Backward
 from fastrnn.files import register
 from fastrnn.layers.recurrent import Recurrent
@@ -41,11 +43,13 @@ class Final(Wrapper):
         super().__init__(layer)
         self._dirs = layer.num_directions if isinstance(layer, Recurrent) else 1
 
+    @door
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
         """The last outputs (N, dirs*S) and the final states; takes what the layer takes."""
         _, last = self.layer(x, state, lengths)
         return self._side_by_side(last), last
 
+    @door
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any, Backward]:
         """The same in training mode, and ``backward(dy, dstate=None) -> (dx, dstate)``."""
         _, last, back = self.layer.forward(x, state, lengths)
@@ -79,5 +83,5 @@ class Final(Wrapper):
         top = xp.permute_dims(xp.reshape(dy, (N, self._dirs, S)), (1, 0, 2))
         below = (getattr(self.layer, "num_layers", 1) - 1) * self._dirs
         if not below:
-            return xp.asarray(top, copy=True)
-        return xp.concat([xp.zeros((below, N, S), dtype=top.dtype), top], axis=0)
+            return copied(top)
+        return xp.concat([xp.zeros((below, N, S), dtype=top.dtype, **placed(top)), top], axis=0)

@@ -27,19 +27,16 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
     check_seed,
-    is_numpy,
-    namespace,
 )
 from fastrnn.engine import elementwise, masks, products
+from fastrnn.engine.doors import door
 from fastrnn.engine.initializers import drawn
 from fastrnn.engine.locks import Lock
 from fastrnn.engine.parameters import (
     Backward,
     Layer,
     as_items,
-    beside,
     flatten,
-    to_host,
 )
 from fastrnn.files import Shape, register
 
@@ -109,24 +106,20 @@ class Linear(Layer):
             yield "bias", (config["out_features"],)
 
     @property
-    def parts(self) -> Mapping[str, np.ndarray]:
+    def parts(self) -> Mapping[str, Array]:
         """W and b, whichever layer they belong to."""
         return self.params
 
     @property
-    def part_grads(self) -> Mapping[str, np.ndarray]:
+    def part_grads(self) -> Mapping[str, Array]:
         """Their gradients by the same names."""
         return self.grads
-
-    def _weights(self, like: Array) -> tuple[Array, Array | None]:
-        """W and b beside `like`."""
-        bias = self.parts.get("bias")
-        return beside(self.parts["weight"], like), None if bias is None else beside(bias, like)
 
     @overload
     def __call__(self, x: np.ndarray) -> Floats: ...
     @overload
     def __call__(self, x: Any) -> Any: ...
+    @door
     def __call__(self, x: Any) -> Any:
         """The result x W^T + b.
 
@@ -145,6 +138,7 @@ class Linear(Layer):
     def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
     @overload
     def forward(self, x: Any) -> tuple[Any, Backward]: ...
+    @door
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = flatten("x", x, self.in_features, self.dtype)
@@ -171,24 +165,24 @@ class Linear(Layer):
         self, rows: Array, out: Array | None = None, call: products.Call | None = None
     ) -> Array:
         """The result for rows (total, in_features)."""
-        weight, bias = self._weights(rows)
+        parts = self.parts
         out = self._room(rows, self.out_features) if out is None else out
-        return products.linear(rows, weight, bias, call or self.cache, out)
+        return products.linear(rows, parts["weight"], parts.get("bias"), call or self.cache, out)
 
     def rows_backward(
         self, drows: Array, out: Array | None = None, call: products.Call | None = None
     ) -> Array:
         """The gradient of the rows from that of the results."""
-        weight, _ = self._weights(drows)
         out = self._room(drows, self.in_features) if out is None else out
-        return products.linear_backward(drows, weight, call or self.cache, out)
+        return products.linear_backward(drows, self.parts["weight"], call or self.cache, out)
 
     def rows_accumulate(self, drows: Array, rows: Array) -> None:
         """Add the parameters' gradients into ``grads``."""
         with self._grads_lock:
-            add_gradients(drows, rows, self.part_grads["weight"], self.part_grads.get("bias"))
+            grads = self.part_grads
+            products.accumulate(drows, rows, grads["weight"], grads.get("bias"))
 
-    def add_scaled(self, grads: Mapping[str, np.ndarray], factor: float) -> None:
+    def add_scaled(self, grads: Mapping[str, Array], factor: float) -> None:
         """Add gradients that were computed apart, times a factor, into ``part_grads``."""
         with self._grads_lock:
             for name, grad in self.part_grads.items():
@@ -197,17 +191,6 @@ class Linear(Layer):
     def spare(self, rows: int, width: int) -> np.ndarray:
         """An uninitialized array of the layer's dtype, for numbers of its size that pass."""
         return empty(self._memory, (rows, width), self.dtype)
-
-
-def add_gradients(drows: Array, rows: Array, dweight: np.ndarray, dbias: np.ndarray | None) -> None:
-    """Add drows^T rows and the sum of drows to arrays in host memory."""
-    if is_numpy(drows, rows):
-        products.accumulate(drows, rows, dweight, dbias)
-        return
-    xp = namespace(rows)
-    dweight += to_host(xp.matmul(drows.T, rows))
-    if dbias is not None:
-        dbias += to_host(xp.sum(drows, axis=0))
 
 
 @register
@@ -242,6 +225,7 @@ class Dropout(Layer):
         self.call_count = 0
         self._count_lock = Lock()
         self._own({})
+        self._device = None
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -257,6 +241,7 @@ class Dropout(Layer):
     def __call__(self, x: np.ndarray) -> Floats: ...
     @overload
     def __call__(self, x: Any) -> Any: ...
+    @door
     def __call__(self, x: Any) -> Any:
         """`x` itself, in the layer's dtype: nothing is dropped outside training.
 
@@ -280,6 +265,7 @@ class Dropout(Layer):
     def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
     @overload
     def forward(self, x: Any) -> tuple[Any, Backward]: ...
+    @door
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """`x` with elements dropped, and ``backward(dy) -> dx``.
 
@@ -297,7 +283,7 @@ class Dropout(Layer):
             call, self.call_count = self.call_count, self.call_count + 1
         keys = None
         if self.p:
-            keys = self._keys(call, form, namespace(rows))
+            keys = self._keys(call, form)
 
         def drop(values: Array) -> Array:
             if keys is None:
@@ -309,17 +295,17 @@ class Dropout(Layer):
 
         return form.restore(drop(rows)), Backward(backward)
 
-    def _keys(self, call: int, form: Any, xp: Any) -> Array:
+    def _keys(self, call: int, form: Any) -> np.ndarray:
         if form.lengths is not None:
             sequence = np.repeat(np.arange(len(form.lengths)), form.lengths)
             step = np.concatenate([np.arange(0), *map(np.arange, form.lengths)])
-            return masks.row_keys(self.random_state, call, 0, 0, sequence, step, xp=xp)
+            return masks.row_keys(self.random_state, call, 0, 0, sequence, step)
         if len(form.shape) == 2:
             sequence = np.repeat(np.arange(form.shape[0]), form.shape[1])
             step = np.tile(np.arange(form.shape[1]), form.shape[0])
-            return masks.row_keys(self.random_state, call, 0, 0, sequence, step, xp=xp)
+            return masks.row_keys(self.random_state, call, 0, 0, sequence, step)
         index = np.arange(int(np.prod(form.shape)))
-        return masks.row_keys(self.random_state, call, 0, 0, index, None, xp=xp)
+        return masks.row_keys(self.random_state, call, 0, 0, index, None)
 
 
 @register
@@ -384,6 +370,7 @@ class LayerNorm(Layer):
     def __call__(self, x: np.ndarray) -> Floats: ...
     @overload
     def __call__(self, x: Any) -> Any: ...
+    @door
     def __call__(self, x: Any) -> Any:
         """The normalized x.
 
@@ -402,6 +389,7 @@ class LayerNorm(Layer):
     def forward(self, x: np.ndarray) -> tuple[Floats, Backward]: ...
     @overload
     def forward(self, x: Any) -> tuple[Any, Backward]: ...
+    @door
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
         rows, form = flatten("x", x, self.features, self.dtype)

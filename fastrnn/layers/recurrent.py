@@ -29,12 +29,17 @@ from fastrnn.checks import (
     check_real,
     check_seed,
     describe,
+    dtype_of,
+    namespace,
 )
 from fastrnn.engine import recurrence
+from fastrnn.engine.arrays import beside, copied, placed, to_host
 from fastrnn.engine.batches import Batch, Container, Symbols, read_array
+from fastrnn.engine.devices import HOST, Device
+from fastrnn.engine.doors import door
 from fastrnn.engine.initializers import INITIALIZERS, drawn, initializer
 from fastrnn.engine.locks import Lock
-from fastrnn.engine.parameters import Backward, Layer, beside, to_host
+from fastrnn.engine.parameters import Backward, Layer
 from fastrnn.engine.passes import Weights
 from fastrnn.engine.stack import Dropouts, Stack, suffix
 from fastrnn.engine.streams import Snapshot, Stream
@@ -178,6 +183,16 @@ init_scale, initial_state, dtype, random_state
     def _own_params(self, params: dict[str, np.ndarray]) -> None:
         """Take these arrays as parameters for good."""
         self._own(params)
+        self._wire()
+
+    def _settle(self, device: Device, params: dict[str, Array], grads: dict[str, Array]) -> None:
+        super()._settle(device, params, grads)
+        self._wire()
+        if self._prepared:
+            self.prepare()
+
+    def _wire(self) -> None:
+        """Lay parameters and gradients out by layer and direction."""
         names = self.cell.shapes(1, 1, self.proj_size, self.bias)
         self._stack = Stack(
             [
@@ -258,6 +273,7 @@ init_scale, initial_state, dtype, random_state
     ) -> tuple[Floats, Any]: ...
     @overload
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]: ...
+    @door
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
         """Compute outputs and final states; keep nothing, drop nothing.
 
@@ -284,8 +300,8 @@ init_scale, initial_state, dtype, random_state
         ValueError
             If a rank, a size or a length does not fit.
         """
-        container, batch, states, stack = self._read(self._readable(x), state, lengths)
-        y, last, _ = stack.forward(container, batch, states)
+        container, batch, states = self._read(self._readable(x), state, lengths)
+        y, last, _ = self._stack.forward(container, batch, states)
         return y, self._state_form(last)
 
     @overload
@@ -296,6 +312,7 @@ init_scale, initial_state, dtype, random_state
     def forward(
         self, x: Any, state: Any = None, lengths: Any = None
     ) -> tuple[Any, Any, Backward]: ...
+    @door
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any, Backward]:
         """Compute as in training: with dropout, and keeping what the gradients need.
 
@@ -314,13 +331,14 @@ init_scale, initial_state, dtype, random_state
             call raises a RuntimeError; one refused for its arguments has changed nothing and does
             not count.
         """
-        container, batch, states, stack = self._read(self._readable(x), state, lengths)
+        container, batch, states = self._read(self._readable(x), state, lengths)
         with self._count_lock:
             call = self._call_count
             self._call_count += 1
         dropouts = None
         if self.dropout or self.recurrent_dropout:
             dropouts = Dropouts(self.random_state, call, self.dropout, self.recurrent_dropout)
+        stack = self._stack
         y, last, saved = stack.forward(container, batch, states, True, dropouts)
         assert saved is not None
         _make_read_only(y)
@@ -336,8 +354,6 @@ init_scale, initial_state, dtype, random_state
                 raise ValueError("dy: expected a gradient of y, or one of the state, got neither")
             with self._grads_lock:
                 dx, first = stack.backward(saved, dy, dstates)
-                if stack is not self._stack:
-                    self._add_grads(stack)
                 if learned:
                     self._add_initial_grads(first)
             if isinstance(x, Symbols) and container is not x:
@@ -346,6 +362,7 @@ init_scale, initial_state, dtype, random_state
 
         return y, self._state_form(last), Backward(backward)
 
+    @door
     def trace(self, x: Any, state: Any = None, lengths: Any = None) -> dict[str, Any]:
         """Return what every step computes, by name.
 
@@ -358,10 +375,10 @@ init_scale, initial_state, dtype, random_state
             states and every gate of each layer and direction, in the form of x, (N, T, units), at
             the step of x where they arose; zero in padding.
         """
-        container, batch, states, stack = self._read(x, state, lengths)
-        _, _, saved = stack.forward(container, batch, states, True)
+        container, batch, states = self._read(x, state, lengths)
+        _, _, saved = self._stack.forward(container, batch, states, True)
         assert saved is not None
-        return stack.trace(saved)
+        return self._stack.trace(saved)
 
     # --- serving ---------------------------------------------------------------------------------
 
@@ -369,7 +386,8 @@ init_scale, initial_state, dtype, random_state
         """Make parameters read-only and pack them once, so that calls need not look for changes."""
         self._prepared = True
         for value in self.params.values():
-            value.flags.writeable = False
+            if isinstance(value, np.ndarray):  # other libraries' cannot be protected
+                value.flags.writeable = False
         for directions in self._stack.weights:
             for weights in directions:
                 recurrence.prepare(weights)
@@ -391,7 +409,9 @@ init_scale, initial_state, dtype, random_state
         stack = self._stack
         if not self._prepared:
             stack = Stack([[_frozen(weights) for weights in layer] for layer in stack.weights])
-        return Snapshot(stack, self._initial_rows(), self.dtype)
+        device = self._device or HOST
+        with device.entered():
+            return Snapshot(stack, self._initial_rows(), self.dtype, device)
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -399,15 +419,22 @@ init_scale, initial_state, dtype, random_state
         """The endings of all parameters' names, in the order of the states' first axis."""
         return [suffix(k, d) for k in range(self.num_layers) for d in range(self.num_directions)]
 
-    def _initial_states(self, N: int) -> tuple[np.ndarray, ...]:
+    @property
+    def _like(self) -> Array:
+        """An array of the kind of the parameters, where they are."""
+        return self._stack.weights[0][0].params["weight_ih"]
+
+    def _initial_states(self, N: int) -> tuple[Array, ...]:
         """The initial state of N sequences."""
+        xp = namespace(self._like)
         if self.initial_state == "zeros":
             rows = self.num_layers * self.num_directions
             widths = map(self._state_width, self.cell.states)
-            return tuple(np.zeros((rows, N, width), self.dtype) for width in widths)
-        return tuple(np.repeat(rows[:, None, :], N, axis=1) for rows in self._initial_rows())
+            made = {"dtype": dtype_of(xp, self.dtype), **placed(self._like)}
+            return tuple(xp.zeros((rows, N, width), **made) for width in widths)
+        return tuple(xp.repeat(rows[:, None, :], N, axis=1) for rows in self._initial_rows())
 
-    def _initial_rows(self) -> tuple[np.ndarray, ...]:
+    def _initial_rows(self) -> tuple[Array, ...]:
         """Every initial state of one sequence: (L*dirs, width) for each of the cell's states."""
         rows = []
         if self.initial_state == "normal":  # not the parameters' own numbers
@@ -415,34 +442,31 @@ init_scale, initial_state, dtype, random_state
         for name in self.cell.states:
             shape = (len(self._passes()), self._state_width(name))
             if self.initial_state == "learned":
-                rows.append(np.stack([self.params[f"{name}0_{end}"] for end in self._passes()]))
+                stack = namespace(self._like).stack
+                rows.append(stack([self.params[f"{name}0_{end}"] for end in self._passes()]))
             elif self.initial_state == "normal":
-                rows.append((NORMAL_SCALE * rng.standard_normal(shape)).astype(self.dtype))
+                drawn_here = (NORMAL_SCALE * rng.standard_normal(shape)).astype(self.dtype)
+                rows.append(beside(drawn_here, self._like))
             else:
-                rows.append(np.zeros(shape, self.dtype))
+                rows.append(beside(np.zeros(shape, self.dtype), self._like))
         return tuple(rows)
 
     def _add_initial_grads(self, first: tuple[Array, ...]) -> None:
         """Add the gradients of learned initial states, which all sequences share."""
         for name, gradient in zip(self.cell.states, first, strict=True):
+            xp = namespace(gradient)
             for k, end in enumerate(self._passes()):
-                self.grads[f"{name}0_{end}"][...] += to_host(gradient)[k].sum(axis=0)
+                self.grads[f"{name}0_{end}"][...] += xp.sum(gradient[k, ...], axis=0)
 
-    def _read(
-        self, x: Any, state: Any, lengths: Any
-    ) -> tuple[Container, Batch, tuple[Array, ...], Stack]:
-        """Check a call's arguments; return them with the stack that runs them, beside x."""
-        container, batch = Batch.read(x, lengths, self.input_size, self.dtype)
+    def _read(self, x: Any, state: Any, lengths: Any) -> tuple[Container, Batch, tuple[Array, ...]]:
+        """Check a call's arguments."""
+        container, batch = Batch.read(x, lengths, self.input_size, self.dtype, self._like)
         batch.memory = self._memory
         if state is not None:
             states = self._read_state("state", state, batch)
         else:
             states = self._initial_states(batch.rows.N)
-        if batch.xp is np:
-            return container, batch, states, self._stack
-        like = container[0] if batch.is_list else container
-        stack = Stack([[_beside(one, like) for one in layer] for layer in self._stack.weights])
-        return container, batch, tuple(beside(s, like) for s in states), stack
+        return container, batch, states
 
     def _readable(self, x: Any) -> Any:
         """`x`, in full if it is `Symbols` that the engine does not take."""
@@ -471,28 +495,22 @@ init_scale, initial_state, dtype, random_state
             shape = (len(self._passes()), batch.rows.N, self._state_width(label))
             called = name if len(names) == 1 else f"{name} ({label})"
             value = read_array(called, part, batch.xp, self.dtype, shape, "(L*dirs, N, units)")
-            read.append(np.array(value, order="C") if batch.xp is np else value)
+            read.append(np.array(value, order="C") if batch.xp is np else copied(value))
         return tuple(read)
 
     def _state_form(self, states: tuple[Array, ...]) -> Any:
         return states if len(states) > 1 else states[0]
-
-    def _add_grads(self, stack: Stack) -> None:
-        """Add the gradients found beside another kind of array to the layer's own."""
-        for mine, theirs in zip(self._stack.weights, stack.weights, strict=True):
-            for own, other in zip(mine, theirs, strict=True):
-                for name, grad in other.grads.items():
-                    own.grads[name] += to_host(grad)
 
     # --- copies ----------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             "config": self.config(),
-            "params": dict(self.params),
-            "grads": dict(self.grads),
+            "params": {name: to_host(param) for name, param in self.params.items()},
+            "grads": {name: to_host(grad) for name, grad in self.grads.items()},
             "call_count": self._call_count,
             "prepared": self._prepared,
+            "device": self._device,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -501,6 +519,7 @@ init_scale, initial_state, dtype, random_state
         self._call_count = state["call_count"]
         if state["prepared"]:
             self.prepare()
+        self._go_back_to(state)
 
 
 def check_recurrent(name: str, layer: Any) -> None:
@@ -511,18 +530,9 @@ def check_recurrent(name: str, layer: Any) -> None:
 
 def _frozen(weights: Weights) -> Weights:
     """A copy of weights, prepared for serving."""
-    copy = Weights(weights.cell, {name: value.copy() for name, value in weights.params.items()})
+    copy = Weights(weights.cell, {name: copied(value) for name, value in weights.params.items()})
     recurrence.prepare(copy)
     return copy
-
-
-def _beside(weights: Weights, like: Array) -> Weights:
-    """A copy of weights beside an array of another namespace, with gradients of zero."""
-    return Weights(
-        weights.cell,
-        {name: beside(value, like) for name, value in weights.params.items()},
-        {name: beside(np.zeros_like(value), like) for name, value in weights.params.items()},
-    )
 
 
 def _make_read_only(container: Container) -> None:

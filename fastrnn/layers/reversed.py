@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array, as_array, check_lengths, namespace
+from fastrnn.engine.arrays import take
+from fastrnn.engine.doors import door
 from fastrnn.engine.parameters import Backward
 from fastrnn.files import register
 from fastrnn.layers.recurrent import check_recurrent
@@ -47,11 +49,13 @@ class Reversed(Wrapper):
         """Raise a ValueError: the last step, with which this layer begins, has not come yet."""
         raise ValueError("stream: expected a layer that begins with the first step, got Reversed")
 
+    @door
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any]:
         """Outputs and final states; takes and gives what the layer does."""
         y, last = self.layer(_turned(x, lengths), state, lengths)
         return _turned(y, lengths), last
 
+    @door
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Any, Any, Backward]:
         """The same in training mode, and ``backward(dy, dstate=None) -> (dx, dstate)``."""
         y, last, back = self.layer.forward(_turned(x, lengths), state, lengths)
@@ -67,17 +71,15 @@ def _turned(x: Any, lengths: Any) -> Any:
     """Each sequence's steps from last to first; padding stays behind them."""
     if isinstance(x, (list, tuple)):
         items = [as_array(f"x[{i}]", one) for i, one in enumerate(x)]
-        return [one[::-1, ...] if len(one.shape) else one for one in items]
+        return [namespace(one).flip(one, axis=0) if len(one.shape) else one for one in items]
     x = as_array("x", x)
     if len(x.shape) != 3:
         return x  # which the layer refuses
     if lengths is None:
-        return x[:, ::-1, :]
+        return namespace(x).flip(x, axis=1)
     N, T, width = (int(n) for n in x.shape)
     ends = np.asarray(check_lengths("lengths", lengths, N, T))[:, None]
     steps = np.arange(T)
     index = np.where(steps < ends, ends - 1 - steps, steps) + T * np.arange(N)[:, None]
     rows: Array = namespace(x).reshape(x, (N * T, width))
-    xp = namespace(x)
-    taken = rows[index.ravel()] if xp is np else xp.take(rows, xp.asarray(index.ravel()), axis=0)
-    return xp.reshape(taken, (N, T, width))
+    return namespace(x).reshape(take(rows, index.ravel()), (N, T, width))

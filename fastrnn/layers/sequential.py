@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
-import numpy as np
-
 from fastrnn.checks import Array, as_real_array, describe, namespace
+from fastrnn.engine.devices import HOST, Device
+from fastrnn.engine.doors import door
 from fastrnn.engine.parameters import Backward, Layer, check_layers, prepare_layer, tell_stepped
 from fastrnn.files import Shape, build, find, register
 from fastrnn.layers.embedding import Embedding
@@ -67,7 +67,7 @@ class Sequential(Layer):
     layers : tuple
     recurrent : bool
         Whether it holds recurrent layers.
-    params, grads : mapping of str to numpy.ndarray
+    params, grads : mapping of str to array
         Those of all layers, each name after its layer's number: ``"0.weight"``.
     """
 
@@ -83,10 +83,34 @@ class Sequential(Layer):
         self.recurrent = any(self._recurrent)
         pairs = itertools.pairwise(layers)
         self._symbolic = (*(_hands_symbols(first, second) for first, second in pairs), False)
-        self._params = self._named("params")
-        self._grads = self._named("grads")
 
-    def _named(self, which: str) -> Mapping[str, np.ndarray]:
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """The parameters of all layers by name."""
+        return self._named("params")
+
+    @property
+    def grads(self) -> Mapping[str, Array]:
+        """Their gradients by the same names."""
+        return self._named("grads")
+
+    @property
+    def _device(self) -> Device | None:  # type: ignore[override]
+        for layer in self.layers:
+            device = getattr(layer, "_device", HOST)
+            if device is not None:
+                return device
+        return None
+
+    def _leaves(self) -> Iterator[Layer]:
+        for i, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(
+                    f"layers[{i}]: expected a layer that can be moved, got {describe(layer)}"
+                )
+            yield from layer._leaves()
+
+    def _named(self, which: str) -> Mapping[str, Array]:
         return MappingProxyType(
             {
                 f"{i}.{name}": array
@@ -170,6 +194,7 @@ class Sequential(Layer):
     def _state(self, states: list[Any]) -> Any:
         return states[0] if len(states) == 1 else tuple(states)
 
+    @door
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
         """The last layer's result for `x`, and the final states where a layer is recurrent.
 
@@ -225,6 +250,7 @@ class Sequential(Layer):
             else:
                 yield layer
 
+    @door
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
         """The same in training mode, and the backward pass.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import as_array, check_int, check_shape, describe
+from fastrnn.checks import Array, as_array, check_int, check_shape, describe, namespace
 from fastrnn.engine import products
+from fastrnn.engine.arrays import host_dtype
 from fastrnn.engine.batches import read_array
+from fastrnn.engine.devices import HOST, Device
+from fastrnn.engine.doors import door
 from fastrnn.engine.streams import check_out, row_mask
 from fastrnn.layers.activation import Activation
 from fastrnn.layers.embedding import Embedding
@@ -60,19 +64,20 @@ class SequentialStream:
         self._stateless = snapshots({i: x for i, x in enumerate(layers) if not carries[i]})
         # One step of one sequence shows what comes out, and that the layers fit one another.
         x = self._input.example()
-        y = self._push(x)
+        with self._input.device.entered():
+            y = self._push(x)
         if y.shape[:2] != x.shape[:2]:
             raise ValueError(
                 f"stream: expected layers that give a row for each step, got {y.shape} for one step"
             )
-        self._row, self._dtype = y.shape[2:], y.dtype
+        self._row, self._dtype, self._like = tuple(y.shape[2:]), host_dtype(y), y[:, 0, ...]
         self._batch_size = 1
         self.drop(0)
         self.add(N)
 
     # --- serving ---------------------------------------------------------------------------------
 
-    def step(self, x_t: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def step(self, x_t: Any, out: Array | None = None) -> Array:
         """Advance every sequence by one step.
 
         Parameters
@@ -87,19 +92,32 @@ class SequentialStream:
         array (N, S)
             What the last layer gives for this step; ``out`` if it was given.
         """
+        y = self._step(x_t, out)
+        return y if out is None else out
+
+    @property
+    def _device(self) -> Device | None:
+        return self._input.device
+
+    @door
+    def _step(self, x_t: Any, out: Any) -> Array:
         x = self._input.read("x_t", x_t, (self._batch_size,))
         if out is not None:
-            check_out(out, (self._batch_size, *self._row), self._dtype)
+            check_out(out, (self._batch_size, *self._row), self._dtype, self._like)
         for i in range(len(self._layers)):
             stream = self._streams.get(i)
+            if stream is not None:
+                x = stream.step(x)
+                continue
             # Layers without a state see what they see in a call: sequences, here of one step.
-            x = self._stateless[i](x[:, None])[:, 0] if stream is None else stream.step(x)
+            x = self._stateless[i](x[:, None, ...])[:, 0, ...]
         if out is None:
             return x
         out[...] = x
         return out
 
-    def push(self, chunk: Any) -> np.ndarray:
+    @door
+    def push(self, chunk: Any) -> Array:
         """Advance every sequence by the steps of a chunk.
 
         Parameters
@@ -114,7 +132,7 @@ class SequentialStream:
         """
         return self._push(self._input.read("chunk", chunk, (self._batch_size, None)))
 
-    def _push(self, x: np.ndarray) -> np.ndarray:
+    def _push(self, x: Array) -> Array:
         for i in range(len(self._layers)):
             stream = self._streams.get(i)
             x = self._stateless[i](x) if stream is None else stream.push(x)
@@ -203,14 +221,16 @@ class StepInput:
     def __init__(self, layers: Iterable[Any]) -> None:
         self.width: int | None = None  # of indices
         self.dtype = np.dtype(np.int64)
+        self.device = HOST
         for layer in layers:
+            self.device = getattr(layer, "_device", None) or self.device
             if isinstance(layer, Embedding):
                 return
             if isinstance(layer, Dropout | Activation):
                 continue
             if hasattr(layer, "layers"):  # a Sequential
                 inner = StepInput(layer.layers)
-                self.width, self.dtype = inner.width, inner.dtype
+                self.width, self.dtype, self.device = inner.width, inner.dtype, inner.device
                 return
             for name in ("input_size", "in_features", "features"):
                 width = getattr(layer, name, None)
@@ -228,25 +248,24 @@ class StepInput:
         """The shape of one step of one sequence."""
         return () if self.width is None else (self.width,)
 
-    def example(self) -> np.ndarray:
+    def example(self) -> Array:
         """One step of one sequence, (1, 1, D) or (1, 1)."""
-        return np.zeros((1, 1, *self.row), self.dtype)
+        return self.device.put(np.zeros((1, 1, *self.row), self.dtype))
 
-    def read(
-        self, name: str, x: Any, before: tuple[int | None, ...], axes: str = "Nt"
-    ) -> np.ndarray:
+    def read(self, name: str, x: Any, before: tuple[int | None, ...], axes: str = "Nt") -> Array:
         """`x` as an array of the shape `before` and a row; indices are not looked at."""
         names = [*axes[: len(before)], *"D"[: len(self.row)]]
         axes = f"({', '.join(names)})" if len(names) > 1 else f"({names[0]},)"
         shape = (*before, *self.row)
-        found: np.ndarray
-        if self.width is None:
-            found = np.asarray(as_array(name, x))
-            if found.dtype.kind not in "iu" and found.size:
-                raise TypeError(f"{name}: expected indices, got dtype {found.dtype}")
-            check_shape(name, found, shape, axes)
-            return found
-        found = read_array(name, x, np, self.dtype, shape, axes)
+        xp = np if self.device is HOST else namespace(self.example())
+        if self.width is not None:
+            return read_array(name, x, xp, self.dtype, shape, axes)
+        found = as_array(name, x)
+        if namespace(found) is not xp:
+            self.device.read(name, found)
+        if "int" not in str(found.dtype) and math.prod(found.shape):
+            raise TypeError(f"{name}: expected indices, got dtype {found.dtype}")
+        check_shape(name, found, shape, axes)
         return found
 
 
@@ -263,7 +282,7 @@ def snapshots(layers: Mapping[int, Any]) -> dict[int, Any]:
 
 def _is_read_only(layer: Any) -> bool:
     parts = getattr(layer, "parts", layer.params)
-    return not any(param.flags.writeable for param in parts.values())
+    return all(isinstance(p, np.ndarray) and not p.flags.writeable for p in parts.values())
 
 
 def _packed_once(layer: Linear) -> Linear:

@@ -9,7 +9,18 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.checks import as_array, as_index_array, check_int, check_positive_int, describe
+from fastrnn.checks import (
+    Array,
+    as_array,
+    as_index_array,
+    check_int,
+    check_positive_int,
+    describe,
+    namespace,
+)
+from fastrnn.engine.arrays import copied
+from fastrnn.engine.devices import Device
+from fastrnn.engine.doors import Door, door
 from fastrnn.engine.locks import Lock
 from fastrnn.engine.slots import Slots, States
 from fastrnn.layers.embedding import Embedding
@@ -70,15 +81,19 @@ class StreamPool:
         self._slots = {i: Slots(one._snapshot) for i, one in enumerate(leaves) if carries[i]}
         self._stateless = self._snapshots()
         self._lock = Lock()
-        self._submitted: dict[int, list[np.ndarray]] = {}
+        self._submitted: dict[int, list[Array]] = {}
+        self._doors: dict[int, Door] = {}  # by which answers go out as what was submitted came
         # Of each slot the key of its stream, or -1 - the key that its next stream will have.
         self._keys = np.empty(0, np.int64)
         self._place = np.empty(0, np.int64)  # scratch: who of a call's streams is in a slot
         self._free: list[int] = []
-        self._grow(check_positive_int("capacity", capacity))
+        with self._input.device.entered():
+            self._grow(check_positive_int("capacity", capacity))
         # One step shows what comes out, and that the layers fit one another.
         x = self._input.example()
-        y = self._advance(np.zeros(1, np.int64), x, [s.initial(1) for s in self._slots.values()])[0]
+        with self._input.device.entered():
+            first = [part.initial(1) for part in self._slots.values()]
+            y = self._advance(np.zeros(1, np.int64), x, first)[0]
         if y.shape[:2] != x.shape[:2]:
             raise ValueError(
                 f"layer: expected layers that give a row for each step, got {y.shape} for one step"
@@ -104,7 +119,7 @@ class StreamPool:
             The stream's key, never given twice.
         """
         count = 1 if n is None else check_int("n", n, 0)
-        with self._lock:
+        with self._lock, self._device.entered():
             if len(self._free) < count:
                 needed = len(self._keys) - len(self._free) + count
                 self._grow(max(needed, 2 * len(self._keys)))
@@ -127,6 +142,7 @@ class StreamPool:
             slots = self._find(keys)
             for key in self._keys[slots].tolist():
                 self._submitted.pop(key, None)
+                self._doors.pop(key, None)
             self._keys[slots] = -1 - (self._keys[slots] + (1 << SLOT_BITS))
             self._free += slots.tolist()
 
@@ -153,7 +169,7 @@ class StreamPool:
 
     # --- serving ---------------------------------------------------------------------------------
 
-    def step(self, keys: Any, x: Any) -> np.ndarray:
+    def step(self, keys: Any, x: Any) -> Array:
         """Advance some streams by one step; nothing has advanced where this raises.
 
         Parameters
@@ -168,11 +184,19 @@ class StreamPool:
         array (N, S)
             What the layer gives for this step of each.
         """
+        return self._step(x, keys)
+
+    @property
+    def _device(self) -> Device:
+        return self._input.device
+
+    @door
+    def _step(self, x: Any, who: Any) -> Array:
         with self._lock:
-            slots = self._find(keys)
+            slots = self._find(who)
             rows = self._input.read("x", x, (len(slots),))
-            y: np.ndarray = self._serve(slots, rows[:, None])
-        return y[:, 0]
+            y: Array = self._serve(slots, rows[:, None, ...])
+        return y[:, 0, ...]
 
     def submit(self, key: int, x: Any) -> None:
         """Leave steps of one stream for :meth:`run`, behind those that wait already.
@@ -184,14 +208,17 @@ class StreamPool:
             Copied; t may be 0.
         """
         key = check_int("key", key)
-        chunk = np.array(self._input.read("x", x, (None,), "t"))
-        if self._input.width is None and self._embedding is not None:
-            as_index_array("x", chunk, self._embedding.num_embeddings)
+        opened = Door(self._input.device, "x", x)
+        with opened.device.entered():
+            chunk = copied(self._input.read("x", opened.take("x", x), (None,), "t"))
+            if self._input.width is None and self._embedding is not None:
+                as_index_array("x", chunk, self._embedding.num_embeddings)
         with self._lock:
             self._find(key, "key")
             self._submitted.setdefault(key, []).append(chunk)
+            self._doors[key] = opened
 
-    def run(self) -> dict[int, np.ndarray]:
+    def run(self) -> dict[int, Array]:
         """Advance all streams that have steps waiting by all of those, in one batch.
 
         Returns
@@ -200,20 +227,23 @@ class StreamPool:
             For each key what the layer gives for its t steps, in order. Nothing waits any more;
             where this raises everything waits still.
         """
-        with self._lock:
+        with self._lock, self._input.device.entered():
             keys = list(self._submitted)
             if not keys:
                 return {}
-            chunks = [np.concatenate(waiting) for waiting in self._submitted.values()]
+            chunks = [namespace(w[0]).concat(w) for w in self._submitted.values()]
             y = self._serve(self._find(keys), chunks)
+            doors, self._doors = self._doors, {}
             self._submitted.clear()
-        return dict(zip(keys, y, strict=True))
+            return {key: doors[key].give(one) for key, one in zip(keys, y, strict=True)}
 
     @property
     def waiting(self) -> int:
         """How many steps were submitted and not yet run."""
         with self._lock:
-            return sum(len(chunk) for chunks in self._submitted.values() for chunk in chunks)
+            return sum(
+                int(chunk.shape[0]) for chunks in self._submitted.values() for chunk in chunks
+            )
 
     def _serve(self, slots: np.ndarray, x: Any) -> Any:
         y, states = self._advance(slots, x)
@@ -251,7 +281,7 @@ class StreamPool:
             (h, c) for LSTM, else h, each (L, N, units), N in the order of the keys; of a
             Sequential with several recurrent layers a tuple with one for each.
         """
-        with self._lock:
+        with self._lock, self._device.entered():
             slots = self._find(keys)
             states = iter([part.read(slots) for part in self._slots.values()])
         return _packed(self._form, states)
@@ -266,7 +296,7 @@ class StreamPool:
         state : as :meth:`state` gives it
             None in the place of a recurrent layer's stands for its initial state.
         """
-        with self._lock:
+        with self._lock, self._device.entered():
             slots = self._find(keys)
             given = list(_unpacked(self._form, state))
             states = [
@@ -284,7 +314,7 @@ class StreamPool:
         keys : int or array of int (N,)
             Each once.
         """
-        with self._lock:
+        with self._lock, self._device.entered():
             slots = self._find(keys)
             for part in self._slots.values():
                 part.write(slots, part.initial(len(slots)))

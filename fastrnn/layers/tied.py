@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import check_bool, describe
+from fastrnn.checks import Array, check_bool, describe
 from fastrnn.engine import products
+from fastrnn.engine.parameters import Layer
 from fastrnn.files import FormatError, Shape, check_tensors, fill
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.modules import Linear
@@ -58,13 +59,17 @@ class TiedLinear(Linear):
         """Names and shapes are known with the embedding alone, which no configuration holds."""
         raise TypeError("TiedLinear: expected to be built with its embedding")
 
+    def _leaves(self) -> Iterator[Layer]:
+        yield self.embedding
+        yield self
+
     @property
-    def parts(self) -> Mapping[str, np.ndarray]:
+    def parts(self) -> Mapping[str, Array]:
         """W and b, whichever layer they belong to."""
         return MappingProxyType({"weight": self.embedding.params["weight"], **self.params})
 
     @property
-    def part_grads(self) -> Mapping[str, np.ndarray]:
+    def part_grads(self) -> Mapping[str, Array]:
         """Their gradients by the same names."""
         return MappingProxyType({"weight": self.embedding.grads["weight"], **self.grads})
 

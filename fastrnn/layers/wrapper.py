@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-import numpy as np
-
+from fastrnn.checks import Array
+from fastrnn.engine.devices import Device
 from fastrnn.engine.parameters import Layer, tell_stepped
 from fastrnn.files import Shape, build, find
 
@@ -27,12 +27,19 @@ class Wrapper(Layer):
         self.input_size, self.output_size = layer.input_size, layer.output_size
 
     @property
-    def params(self) -> Mapping[str, np.ndarray]:
+    def _device(self) -> Device | None:  # type: ignore[override]
+        return self.layer._device
+
+    def _leaves(self) -> Iterator[Layer]:
+        yield from self.layer._leaves()
+
+    @property
+    def params(self) -> Mapping[str, Array]:
         """The layer's parameters by name."""
         return self.layer.params
 
     @property
-    def grads(self) -> Mapping[str, np.ndarray]:
+    def grads(self) -> Mapping[str, Array]:
         """Their gradients by the same names."""
         return self.layer.grads
 

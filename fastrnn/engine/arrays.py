@@ -1,0 +1,127 @@
+"""Arrays of any library: made where another lies, and read on the host.
+
+Every array that a computation makes for itself (zeros, masks, indices) is put beside the arrays it
+works on. CuPy makes arrays on the current device, which who calls has entered
+(`fastrnn.engine.doors`); all other libraries are told the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import Array, is_cupy, namespace
+
+__all__ = [
+    "add_at",
+    "beside",
+    "copied",
+    "entered",
+    "host_dtype",
+    "placed",
+    "put",
+    "take",
+    "to_host",
+    "write",
+]
+
+
+_NOWHERE = contextlib.nullcontext()
+
+
+def placed(like: Array) -> dict[str, Any]:
+    """What to tell a function that makes an array, for it to be on the device of `like`."""
+    if isinstance(like, np.ndarray) or is_cupy(like):
+        return {}
+    device = getattr(like, "device", None)
+    return {} if device is None else {"device": device}
+
+
+def entered(like: Array) -> AbstractContextManager[Any]:
+    """A context in which arrays are made where `like` is."""
+    if isinstance(like, np.ndarray) or not is_cupy(like):
+        return _NOWHERE
+    return like.device
+
+
+def beside(array: np.ndarray, like: Array) -> Array:
+    """`array`, or a copy of it in the namespace and on the device of `like`.
+
+    For what this library makes on the host itself; what callers give is never moved.
+    """
+    if isinstance(like, np.ndarray):
+        return array
+    xp = namespace(like)
+    if xp is np:
+        return array
+    if not array.flags.writeable:  # which PyTorch has no notion of
+        array = array.copy()
+    with entered(like):
+        return xp.asarray(array, **placed(like))
+
+
+def to_host(array: Array) -> np.ndarray:
+    """`array` as a NumPy array; of what lies on another device, a copy."""
+    if isinstance(array, np.ndarray):
+        return array
+    if is_cupy(array):
+        return array.get()  # it refuses to be converted silently
+    if type(array).__module__.partition(".")[0] == "torch":
+        return array.detach().cpu().numpy()
+    if hasattr(array, "__dlpack__"):
+        with contextlib.suppress(BufferError, RuntimeError):  # of a device that is not the CPU
+            return np.from_dlpack(array)
+    return np.asarray(array)
+
+
+def host_dtype(array: Array) -> np.dtype:
+    """NumPy's dtype of the same name as the array's own, such as ``torch.float32``."""
+    return np.dtype(str(array.dtype).rpartition(".")[2])
+
+
+def copied(array: Array) -> Array:
+    """A copy of the array's own kind, on its device."""
+    if isinstance(array, np.ndarray):
+        return array.copy()
+    with entered(array):
+        return namespace(array).asarray(array, copy=True, **placed(array))
+
+
+def write(array: Array, values: Any) -> None:
+    """Replace all elements of an array by those of one beside it, or by a number."""
+    with entered(array):
+        array[...] = values
+
+
+def take(x: Array, index: np.ndarray, axis: int = 0) -> Array:
+    """Rows of `x` along an axis by integers of the host, as a new array."""
+    if isinstance(x, np.ndarray):
+        return x.take(index, axis) if axis else x[index]
+    return namespace(x).take(x, beside(index, x), axis=axis)
+
+
+def put(states: Array, index: np.ndarray, rows: Array) -> None:
+    """Replace rows of `states` (L, N, units) along N, by integers of the host, in place."""
+    if isinstance(states, np.ndarray):
+        states[:, index] = rows
+        return
+    xp = namespace(states)
+    source = np.arange(states.shape[1])
+    source[index] = states.shape[1] + np.arange(len(index))
+    states[...] = take(xp.concat([states, rows], axis=1), source, axis=1)
+
+
+def add_at(table: Array, index: Array, rows: Array) -> None:
+    """Add one-hot(index)^T @ rows to `table`, in place."""
+    xp = namespace(table)
+    if hasattr(getattr(xp, "add", None), "at"):  # NumPy's and CuPy's
+        xp.add.at(table, index, rows)
+    elif hasattr(table, "index_add_"):  # PyTorch's
+        table.index_add_(0, index, rows)
+    elif index.shape[0]:  # the standard has no such function
+        numbers = xp.arange(table.shape[0], **placed(table))
+        chosen = xp.astype(numbers[:, None] == index[None, :], rows.dtype)
+        table += xp.matmul(chosen, rows)
