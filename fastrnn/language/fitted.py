@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastrnn import losses, metrics
 from fastrnn.checks import check_bool, check_int, check_random_state
-from fastrnn.language.writing import read_stops, write
+from fastrnn.engine.arrays import beside, to_host
+from fastrnn.language.writing import embedded, read_stops, write
 from fastrnn.parameterized import Parameterized
 from fastrnn.text.sampling import Sampler
 from fastrnn.text.vocabulary import TOKENS, Ids, Text, Vocabulary, read_texts
@@ -52,8 +53,8 @@ def log_prob_of_one(layers: Layers, ids: Ids) -> LogProb:
     found, state = [np.zeros(0)], None
     for begin in range(0, len(ids) - 1, WINDOW):
         end = min(begin + WINDOW, len(ids) - 1)
-        y, state = layers["rnn"](layers["embedding"](ids[None, begin:end]), state=state)
-        found.append(_log_prob(layers, y[0], ids[begin + 1 : end + 1]))
+        y, state = layers["rnn"](embedded(layers, ids[None, begin:end]), state=state)
+        found.append(_log_prob(layers, y[0, ...], ids[begin + 1 : end + 1]))
     return np.concatenate(found)
 
 
@@ -66,7 +67,7 @@ def log_prob_of_many(layers: Layers, ids: list[Ids]) -> list[LogProb]:
         batch.append(i)
         rows = len(batch) * len(ids[i])  # the last is the longest
         if rows >= ROWS or len(batch) == TEXTS or i == order[-1]:
-            y, _ = layers["rnn"](layers["embedding"]([ids[j][:-1] for j in batch]))
+            y, _ = layers["rnn"](embedded(layers, [ids[j][:-1] for j in batch]))
             for j, rows_of_one in zip(batch, y, strict=True):
                 found[j] = _log_prob(layers, rows_of_one, ids[j][1:])
             batch = []
@@ -75,9 +76,9 @@ def log_prob_of_many(layers: Layers, ids: list[Ids]) -> list[LogProb]:
 
 def _log_prob(layers: Layers, y: Any, targets: Ids) -> LogProb:
     loss, _ = losses.linear_cross_entropy(
-        layers["output"], y, targets, reduction="none", gradient=False
+        layers["output"], y, beside(targets, y), reduction="none", gradient=False
     )
-    return -np.asarray(loss, dtype=np.float64)
+    return -to_host(loss).astype(np.float64, copy=False)
 
 
 class TextMethods(Parameterized):

@@ -14,7 +14,9 @@ from fastrnn.checks import (
     check_real,
 )
 from fastrnn.docs import documented
+from fastrnn.engine.devices import find
 from fastrnn.engine.initializers import INITIALIZERS
+from fastrnn.engine.parameters import move
 from fastrnn.language.fitted import TextMethods, Texts, one_stream
 from fastrnn.language.network import Network, layer_specs, load_layers, make_layers
 from fastrnn.text.vocabulary import LEVELS, TOKENS, Text, Vocabulary, read_texts
@@ -223,7 +225,14 @@ class LanguageModel(TextMethods, Trainable):
 
     # Training
 
-    def fit(self, text: Texts, eval_text: Texts | None = None, *, resume: bool = False) -> Self:
+    def fit(
+        self,
+        text: Texts,
+        eval_text: Texts | None = None,
+        *,
+        resume: bool = False,
+        device: Any = None,
+    ) -> Self:
         """Learn from a text.
 
         Parameters
@@ -236,6 +245,9 @@ class LanguageModel(TextMethods, Trainable):
         resume : bool, default False
             Go on from the file `checkpoint` if there is one, with the same bits as if that run had
             never stopped. Text and parameters must be the same; `max_iter` may have grown.
+        device : str or array, optional
+            Where to train, as `to` takes it; the model stays there. By default the CPU, or with
+            `warm_start` where it is.
 
         Returns
         -------
@@ -265,6 +277,7 @@ class LanguageModel(TextMethods, Trainable):
         its order.
         """
         plan = self._check()
+        target = None if device is None else find(device)
         if check_bool("resume", resume) and self.checkpoint is None:
             raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
         warm = self.warm_start and hasattr(self, "layers_")
@@ -310,7 +323,25 @@ class LanguageModel(TextMethods, Trainable):
             ),
             model=self,
         )
-        return self._train(training, before, resume)
+        return self._train(training, before, resume, target)
+
+    @property
+    def device(self) -> str:
+        """Where the fitted model is: ``"cpu"``, ``"cuda:0"``, ..."""
+        self._check_fitted("layers_")
+        return self.layers_["rnn"].device
+
+    def to(self, device: Any) -> Self:
+        """Move the fitted model to another device, where it then trains, judges and writes text.
+
+        Parameters
+        ----------
+        device : str or array
+            As for a layer's ``to``; text goes in and numbers come out on the host anyway.
+        """
+        self._check_fitted("layers_")
+        move(self.layers_.values(), find(device))
+        return self
 
     def _check(self) -> Plan:
         plan = super()._check()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import losses
+from fastrnn.engine.arrays import beside
 from fastrnn.files import FormatError, build
 from fastrnn.layers.modules import Dropout
 from fastrnn.layers.tied import TiedLinear, load_tied
@@ -57,15 +58,16 @@ class Network:
 
     def learn(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
         """Loss in nats per token, the number of tokens, and the state to carry; adds gradients."""
+        inputs, targets = self._here(batch)
         if self.drops:
-            x, embedding_back = self.embedding.forward(batch.inputs)
+            x, embedding_back = self.embedding.forward(inputs)
             x, input_back = self.drops[0].forward(x)
         else:
-            x, embedding_back = self.embedding.forward_symbols(batch.inputs)
+            x, embedding_back = self.embedding.forward_symbols(inputs)
         y, state, rnn_back = self.rnn.forward(x, state=state)
         if self.drops:
             y, output_back = self.drops[1].forward(y)
-        loss, loss_back = losses.linear_cross_entropy(self.output, y, batch.targets)
+        loss, loss_back = losses.linear_cross_entropy(self.output, y, targets)
         factor = float(batch.targets.shape[1]) if self.summed else 1.0
         dy = loss_back(factor)
         if self.drops:
@@ -78,10 +80,16 @@ class Network:
 
     def assess(self, batch: Batch, state: Any) -> tuple[float, float, Any]:
         """Loss and state without dropout and without gradients."""
-        x, _ = self.embedding.forward_symbols(batch.inputs)
+        inputs, targets = self._here(batch)
+        x, _ = self.embedding.forward_symbols(inputs)
         y, state = self.rnn(x, state=state)
-        loss, _ = losses.linear_cross_entropy(self.output, y, batch.targets, gradient=False)
+        loss, _ = losses.linear_cross_entropy(self.output, y, targets, gradient=False)
         return float(loss), float(np.size(batch.targets)), state
+
+    def _here(self, batch: Batch) -> tuple[Any, Any]:
+        """A batch's inputs and targets where the layers are."""
+        like = self.embedding.params["weight"]
+        return beside(batch.inputs, like), beside(batch.targets, like)
 
 
 def layer_specs(parameters: Mapping[str, Any], n_tokens: int) -> dict[str, Spec]:

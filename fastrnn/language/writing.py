@@ -7,10 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.engine.arrays import beside, to_host
 from fastrnn.text.sampling import Sampler
 from fastrnn.text.vocabulary import TOKENS, Ids, Vocabulary, as_tokens
 
-__all__ = ["read_stops", "write"]
+__all__ = ["embedded", "read_stops", "write"]
+
+
+def embedded(layers: Mapping[str, Any], ids: Any) -> Any:
+    """The vectors of tokens, arrays of the host, where the layers are."""
+    like = layers["embedding"].params["weight"]
+    if isinstance(ids, list):
+        return layers["embedding"]([beside(one, like) for one in ids])
+    return layers["embedding"](beside(ids, like))
 
 
 def read_stops(stop: Any, level: str) -> tuple[str, ...]:
@@ -87,10 +96,10 @@ def write(
         for prompt, sampler in zip(prompts, samplers, strict=True)
     ]
     stream = layers["rnn"].stream(len(writers))
-    _, stream.state = layers["rnn"](layers["embedding"]([prompt[:-1] for prompt in prompts]))
+    _, stream.state = layers["rnn"](embedded(layers, [prompt[:-1] for prompt in prompts]))
     for _ in range(n):
-        h = stream.step(layers["embedding"](np.array([writer.token for writer in writers])))
-        logits = layers["output"](h)
+        h = stream.step(embedded(layers, np.array([writer.token for writer in writers])))
+        logits = to_host(layers["output"](h))
         pieces = [writer.go_on(row) for writer, row in zip(writers, logits, strict=True)]
         if any(piece is not None for piece in pieces):
             yield pieces

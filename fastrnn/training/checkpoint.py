@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 
 from fastrnn import tensorfile
+from fastrnn.engine.arrays import beside, to_host, write
+from fastrnn.engine.devices import is_array
 from fastrnn.tensorfile import FormatError
 from fastrnn.trees import flatten, unflatten
 
-__all__ = ["check_like", "copy_into", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Path",
+    "beside_like",
+    "check_like",
+    "copy_into",
+    "on_host",
+    "read_checkpoint",
+    "write_checkpoint",
+]
 
 Path = str | os.PathLike[str]
 
@@ -87,11 +97,27 @@ def check_like(found: Any, live: Any, where: str) -> None:
 
 def copy_into(found: Any, live: Any) -> None:
     """Copy the arrays of `found` into those of `live`, which is like it."""
-    if isinstance(live, np.ndarray):
-        live[...] = found
+    if is_array(live):
+        write(live, beside(to_host(found), live))
     elif isinstance(live, Mapping):
         for name, item in live.items():
             copy_into(found[name], item)
     elif isinstance(live, (list, tuple)):
         for one, other in zip(found, live, strict=True):
             copy_into(one, other)
+
+
+def on_host(tree: Any) -> Any:
+    """The arrays in mappings and tuples as NumPy's."""
+    if isinstance(tree, Mapping):
+        return {name: on_host(value) for name, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(map(on_host, tree))
+    return to_host(tree) if is_array(tree) else tree
+
+
+def beside_like(tree: Any, like: Any) -> Any:
+    """The NumPy arrays in lists and tuples as arrays of another's kind, in tuples."""
+    if isinstance(tree, list | tuple):
+        return tuple(beside_like(one, like) for one in tree)
+    return beside(tree, like) if is_array(tree) else tree

@@ -22,13 +22,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastrnn import optim
+from fastrnn.checks import namespace
+from fastrnn.engine.arrays import entered, to_host
 from fastrnn.engine.mask_numbers import mask_numbers, set_mask_numbers
 from fastrnn.tensorfile import FormatError
 from fastrnn.thread_count import threads
 from fastrnn.training.checkpoint import (
     Path,
+    beside_like,
     check_like,
     copy_into,
+    on_host,
     read_checkpoint,
     write_checkpoint,
 )
@@ -214,8 +218,15 @@ class Training:
 
     def run(self) -> Outcome:
         """Train until the end; see `train`."""
-        with threads(self.plan.n_threads), contextlib.closing(self.progress):
+        where = entered(self._like)
+        with threads(self.plan.n_threads), where, contextlib.closing(self.progress):
             return self._run()
+
+    @property
+    def _like(self) -> Any:
+        """An array where the layers are, all of them."""
+        params = (param for layer in self.layers for param in layer.params.values())
+        return next(params, None)
 
     def _run(self) -> Outcome:
         interrupted = False
@@ -269,7 +280,7 @@ class Training:
                 self.save(self.plan.checkpoint)
         for layer in self.layers:
             for name, param in layer.params.items():
-                if not np.isfinite(param).all():  # a finite gradient, too large a learning rate
+                if not _is_finite(param):  # a finite gradient, too large a learning rate
                     self._check_finite(f"parameter {name}", math.nan)
         self._end_epoch(self._validate(), self.optimizer.learning_rate)
         self.progress.end_epoch(self.history)
@@ -392,14 +403,14 @@ class Training:
         """All that decides how the run goes on."""
         return {
             "identity": self.identity,
-            "params": [dict(layer.params) for layer in self.layers],
+            "params": [on_host(layer.params) for layer in self.layers],
             "masks": [mask_numbers(layer) for layer in self.layers],
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.bit_generator.state,
             "epoch": self.epoch,
             "order": self.order,
             "position": self.position,
-            "carried": self.carried,
+            "carried": on_host(self.carried),
             "rate": self.rate,
             "sums": asdict(self.sums),
             "history": self.history,
@@ -456,6 +467,7 @@ class Training:
             "best_loss", "best_epoch", "target", "no_change",
         ):  # fmt: skip
             setattr(self, name, found[name])
+        self.carried = beside_like(self.carried, self._like)
 
     def _check_order(self, order: Any, position: int, where: str) -> None:
         """Raise a FormatError unless `order` could have been drawn, and `position` lies in it."""
@@ -469,9 +481,14 @@ class Training:
             raise FormatError(f"{where}.position: expected 0 to {steps}, got {position}")
 
 
+def _is_finite(array: Any) -> bool:
+    xp = namespace(array)
+    return bool(xp.all(xp.isfinite(array)))
+
+
 def _length(values: Any) -> int:
     return len(values) if isinstance(values, list) else 0
 
 
 def _copy(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: np.array(array) for name, array in params.items()}
+    return {name: np.array(to_host(array)) for name, array in params.items()}

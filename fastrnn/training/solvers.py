@@ -31,5 +31,5 @@ def add_penalty(plan: Plan, layers: Sequence[Any]) -> None:
         return
     for layer in layers:
         for name, param in layer.params.items():
-            if param.ndim > 1:
+            if len(param.shape) > 1:
                 layer.grads[name][...] += plan.alpha * param

@@ -18,6 +18,8 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
+from fastrnn.engine.devices import Device
+from fastrnn.engine.parameters import move
 from fastrnn.parameterized import Parameterized
 from fastrnn.training.loop import Training
 from fastrnn.training.plan import Plan
@@ -78,7 +80,13 @@ class Trainable(Parameterized):
 
     # Training
 
-    def _train(self, training: Training, before: Mapping[str, Any], resume: bool) -> Self:
+    def _train(
+        self,
+        training: Training,
+        before: Mapping[str, Any],
+        resume: bool,
+        device: Device | None = None,
+    ) -> Self:
         """Train, and add to the history.
 
         Parameters
@@ -90,9 +98,13 @@ class Trainable(Parameterized):
             because a checkpoint is refused or the first epoch fails.
         resume : bool
             Whether to go on from the checkpoint.
+        device : Device, optional
+            Where to move the layers before.
         """
         learned = False
         try:
+            if device is not None:
+                move(self.layers_.values(), device)
             if resume:
                 training.resume()
             learned = True  # and stays so, whatever a callback may raise
