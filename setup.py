@@ -37,6 +37,7 @@ KERNELS = {
     f"src/isa/{isa}_{dtype}.c": flags for isa, flags in CHOSEN.items() for dtype in ("f32", "f64")
 }
 HEADERS = [str(path) for path in Path("src").glob("*.h")] + ["src/kernels.c"]
+HEADERS += ["fastrnn/cuda/formulas.h"]  # which GPUs compile, too
 INTERFACES = [str(path) for path in Path("fastrnn").glob("*.pxd")]  # layouts that modules share
 
 # No -ffast-math, which would change the floating-point mode of the whole process, and no
