@@ -18,6 +18,7 @@ SOURCES = ROOT / "src"
 # From the ground up. A module may import modules of lower floors, and none of its own.
 FLOORS = [
     [
+        "cuda",
         "engine",
         "interchange",
         "language",
@@ -74,9 +75,17 @@ FLOORS = [
         "training.plan",
         "training.records",
     ],
-    ["interchange.onnx_file", "interchange.to_onnx"],
-    ["engine.twin", "engine.native", "engine.products", "engine.parameters"],
-    ["engine.attending", "engine.doors", "engine.elementwise"],
+    ["cuda.layouts", "engine.packed", "interchange.onnx_file", "interchange.to_onnx"],
+    [
+        "cuda.cublas",
+        "cuda.kernels",
+        "engine.twin",
+        "engine.native",
+        "engine.products",
+        "engine.parameters",
+    ],
+    ["cuda.plans", "engine.attending", "engine.doors", "engine.elementwise"],
+    ["cuda.engine"],
     ["engine.recurrence"],
     ["engine.stack"],
     ["engine.streams"],
@@ -141,7 +150,6 @@ FLOORS = [
 ]
 FOLDERS = FLOORS[0]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
-THIRD_PARTY_AT_THE_TOP = {"numpy"}
 
 
 def modules() -> list[Path]:
@@ -222,7 +230,7 @@ def test_only_numpy_is_imported_at_the_top(path: Path) -> None:
         [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []
     )
     roots = {name.split(".")[0] for name in imported(top)} - {"fastrnn"}
-    allowed = THIRD_PARTY_AT_THE_TOP | ({"sklearn"} if path.parent.name == "estimators" else set())
+    allowed = {"numpy"} | {"estimators": {"sklearn"}, "cuda": {"cupy"}}.get(path.parent.name, set())
     assert roots - set(sys.stdlib_module_names) <= allowed
 
 

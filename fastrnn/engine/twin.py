@@ -20,8 +20,8 @@ import numpy as np
 from fastrnn.cells import Cell, Stage, Values
 from fastrnn.checks import Array, namespace
 from fastrnn.engine.arrays import copied, placed, take
+from fastrnn.engine.packed import add_up, pack, unpack
 from fastrnn.engine.passes import Container, Pass, Weights
-from fastrnn.engine.rows import Rows
 
 __all__ = ["backward", "forward", "trace_gates"]
 
@@ -39,42 +39,6 @@ class Saved:
 
     x: Array
     steps: list[Values]
-
-
-# --- packed rows ---------------------------------------------------------------------------------
-
-
-def _offsets(container: Container, rows: Rows) -> np.ndarray:
-    """Where each sequence begins when the container's rows are laid end to end."""
-    if isinstance(container, list):
-        return np.cumsum(rows.lengths) - rows.lengths
-    return np.arange(rows.N, dtype=np.int64) * rows.T
-
-
-def _pack(xp: Any, container: Container, rows: Rows, reverse: bool) -> Array:
-    """A container's real rows in step order, (total, width)."""
-    if isinstance(container, list):
-        flat = xp.concat(container, axis=0)
-    else:
-        flat = xp.reshape(container, (rows.N * rows.T, container.shape[2]))
-    return take(flat, rows.positions(_offsets(container, rows), reverse))
-
-
-def _unpack(xp: Any, packed: Array, container: Container, rows: Rows, reverse: bool) -> None:
-    """Write packed rows back to where they belong; padding becomes zero."""
-    if rows.N == 0:
-        return
-    offsets = _offsets(container, rows)
-    n_rows = rows.total if isinstance(container, list) else rows.N * rows.T
-    source = np.full(n_rows, rows.total, dtype=np.int64)  # padding comes of a row of zeros
-    source[rows.positions(offsets, reverse)] = np.arange(rows.total)
-    zeros = xp.zeros((1, packed.shape[1]), dtype=packed.dtype, **placed(packed))
-    flat = take(xp.concat([packed, zeros], axis=0), source)
-    if isinstance(container, list):
-        for sequence, start, length in zip(container, offsets, rows.lengths, strict=True):
-            sequence[...] = flat[int(start) : int(start + length), :]
-    else:
-        container[...] = xp.reshape(flat, (rows.N, rows.T, packed.shape[1]))
 
 
 # --- forward -------------------------------------------------------------------------------------
@@ -99,7 +63,7 @@ def _forward(p: Pass, keep: bool) -> tuple[State, Saved | None]:
     if rows.total == 0:
         return tuple(map(copied, p.state)), Saved(None, []) if keep else None
     weights = _split(p.weights)
-    x = _pack(xp, p.x, rows, p.reverse)
+    x = pack(xp, p.x, rows, p.reverse)
     sums = _input_sums(x, p.weights)
     state = [take(s, rows.order) for s in p.state]
     mask = None if p.mask is None else take(p.mask, rows.order)
@@ -123,7 +87,7 @@ def _forward(p: Pass, keep: bool) -> tuple[State, Saved | None]:
         h.append(v.h_next)
         if keep:
             steps.append(v)
-    _unpack(xp, xp.concat(h, axis=0), p.y, rows, p.reverse)
+    unpack(xp, xp.concat(h, axis=0), p.y, rows, p.reverse)
     last = tuple(take(s, rows.inverse_order()) for s in state)
     return last, Saved(x, steps) if keep else None
 
@@ -208,16 +172,7 @@ def backward(
         for k, one in enumerate(zip(passes, saved, dy, dstate, strict=True))
     ]
     if dx is not None:
-        xp = namespace(passes[0].weights.params["weight_ih"])
-        total: Container = None
-        for one, (_, packed) in zip(passes, results, strict=True):
-            if packed is None:  # no steps, no rows to write
-                return [state for state, _ in results]
-            mine = _like(xp, dx)
-            _unpack(xp, packed, mine, one.rows, one.reverse)
-            total = mine if total is None else _sum(total, mine)
-        for target, value in zip(*map(_as_list, (dx, total)), strict=True):
-            target[...] = value
+        add_up(dx, passes, [packed for _, packed in results])
     return [state for state, _ in results]
 
 
@@ -240,7 +195,7 @@ def _backward(
         return tuple(take(d, rows.inverse_order()) for d in carried), None
     weights = _split(p.weights)
     mask = None if p.mask is None else take(p.mask, rows.order)
-    packed_dy = None if dy is None else _pack(xp, dy, rows, p.reverse)
+    packed_dy = None if dy is None else pack(xp, dy, rows, p.reverse)
     found = []
     for t in reversed(range(len(saved.steps))):
         n, start = int(rows.sizes[t]), int(rows.base[t])
@@ -295,20 +250,6 @@ def _accumulate(
     return dsums
 
 
-def _as_list(container: Container) -> list[Array]:
-    return container if isinstance(container, list) else [container]
-
-
-def _like(xp: Any, container: Container) -> Container:
-    if isinstance(container, list):
-        return [xp.empty_like(one) for one in container]
-    return xp.empty_like(container)
-
-
-def _sum(a: Container, b: Container) -> Container:
-    return [x + y for x, y in zip(a, b, strict=True)] if isinstance(a, list) else a + b
-
-
 # --- trace ---------------------------------------------------------------------------------------
 
 
@@ -330,6 +271,6 @@ def trace_gates(p: Pass, saved: Saved) -> dict[str, Container]:
             values = xp.zeros((*p.x.shape[:2], width), dtype=dtype, **placed(p.x))
         if saved.steps:
             packed = xp.concat([v[key] for v in saved.steps], axis=0)
-            _unpack(xp, packed, values, p.rows, p.reverse)
+            unpack(xp, packed, values, p.rows, p.reverse)
         traced[name] = values
     return traced
