@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -85,3 +86,28 @@ def nothing_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide what the environment asks for; the suite also runs with it set, to try other kernels."""
     for name in ("FASTRNN_GEMM", "FASTRNN_ISA", "FASTRNN_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
+
+
+# A stand-in for CUDA
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the CUDA kernels that are compiled for the CPU lie."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture
+def fake_cupy(built: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A stand-in for CuPy with two devices, installed as it; `made` counts what they do."""
+    import stand_in_cupy
+    from cuda_on_cpu import attach
+
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler for the kernels")
+    module = stand_in_cupy.make()
+    module.made = attach(module, built, monkeypatch)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    for name in ("fastrnn.cuda.plans", "fastrnn.cuda.engine"):  # which have imported another
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return module

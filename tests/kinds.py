@@ -10,8 +10,6 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from tests import stand_in_cupy
-
 ELSEWHERE = array_api_strict.Device("device1")
 
 
@@ -68,14 +66,6 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "cuda:0": lambda: cuda(0),
     "cuda:1": lambda: cuda(1),
 }
-
-
-@pytest.fixture
-def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A stand-in for CuPy with two devices, installed as it."""
-    module = stand_in_cupy.make()
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    return module
 
 
 @pytest.fixture(params=KINDS)

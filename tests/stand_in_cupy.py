@@ -38,6 +38,8 @@ class CUDARuntimeError(RuntimeError):
 class Device:
     """As ``cupy.cuda.Device``: a context in which arrays are made there."""
 
+    compute_capability = "90"
+
     def __init__(self, number: int | None = None) -> None:
         self.id = _current[-1] if number is None else number
 
@@ -130,6 +132,8 @@ class ndarray:
     dtype = property(lambda self: self._values.dtype)
     strides = property(lambda self: self._values.strides)
     nbytes = property(lambda self: self._values.nbytes)
+    itemsize = property(lambda self: self._values.itemsize)
+    data = property(lambda self: SimpleNamespace(ptr=self._values.ctypes.data))
     T = property(lambda self: ndarray(self._values.T, self.device.id))
 
     def get(self) -> np.ndarray:
@@ -371,7 +375,14 @@ def make() -> ModuleType:
     module.add = _Add()  # type: ignore[attr-defined]
     module.cuda = SimpleNamespace(  # type: ignore[attr-defined]
         Device=Device,
+        device=SimpleNamespace(get_cublas_handle=lambda: 1),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=get_device_count),
+        runtime=SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            getDeviceCount=get_device_count,
+            runtimeGetVersion=lambda: 12090,
+        ),
     )
+    pool = SimpleNamespace(free_all_blocks=lambda: None)
+    module.get_default_memory_pool = lambda: pool  # type: ignore[attr-defined]
     return module

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kinds import put, stays
+from stand_in_cupy import failing
 
 import fastrnn
-from tests.kinds import fake_cupy, put, stays
-from tests.stand_in_cupy import failing
 
-__all__ = ["fake_cupy", "put"]
+__all__ = ["put"]
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 3
 

@@ -7,11 +7,15 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import fastrnn
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+ON_DEVICE = "# needs a CUDA device\n"
 
 
 def blocks(language: str) -> list[str]:
@@ -26,8 +30,20 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("FASTRNN_GEMM", "packed")  # the README promises equal bits
     space: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(blocks("python"), 1):
+        if block.startswith(ON_DEVICE):
+            continue
         # Blocks share their names, as a reader expects who types one after the other.
         exec(compile(block, f"README.md, Python block {number}", "exec"), space)
+
+
+def test_python_blocks_for_a_device_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_cupy: ModuleType
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [block for block in blocks("python") if block.startswith(ON_DEVICE)]
+    assert found
+    for block in found:
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme", "fastrnn": fastrnn})
 
 
 def test_commands_set_everything_up() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from test_examples import run
+from test_examples import module, run
 
 
 def test_peephole_lstm(root: Path) -> None:
@@ -63,3 +64,20 @@ def test_service(root: Path) -> None:
     probabilities = [float(word) for word in found[1].split()]
     assert len(probabilities) == 3
     assert sum(probabilities) == pytest.approx(1, abs=1e-6)
+
+
+def test_gpu_where_there_is_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    printed = run(root, root / "examples" / "gpu.py")
+    assert "trains on the CPU: " in printed
+    assert float(re.search(r"served on cpu: error (\d\.\d+)", printed)[1]) < 0.1
+
+
+def test_gpu_on_a_stand_in(
+    root: Path, fake_cupy: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = module(root / "examples" / "gpu.py").main(20)
+    printed = capsys.readouterr().out
+    assert "step   20 on cuda:0" in printed
+    assert f"served on cpu: error {error:.4f}" in printed
+    assert fake_cupy.made.graph_launches

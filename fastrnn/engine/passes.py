@@ -33,12 +33,15 @@ class Weights:
         are no biases, weight_hr (P, H) with projection, and the cell's vectors (H,).
     native : object
         The native engine's cache; nobody else's business.
+    plans : object
+        Likewise the CUDA engine's.
     """
 
     cell: Cell
     params: dict[str, Array]
     grads: dict[str, Array] = field(default_factory=dict)
     native: Any = None
+    plans: Any = None
 
     @property
     def hidden_size(self) -> int:

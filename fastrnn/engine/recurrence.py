@@ -1,4 +1,4 @@
-"""Which engine runs: the native one for NumPy arrays and cells it has, else the array twin.
+"""Which engine runs: the native one for NumPy arrays, CUDA's for CuPy's, else the array twin.
 
 An engine is a module with ``forward``, ``backward`` and ``trace_gates``; see
 :mod:`fastrnn.engine.twin` for what they take and give. Where the data lies decides; there is no
@@ -7,6 +7,7 @@ global device and no silent copy.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
+from fastrnn.checks import is_cupy
 from fastrnn.engine import native, twin
 from fastrnn.engine.native import Steps
 from fastrnn.engine.passes import Container, Pass, Weights
@@ -45,10 +47,14 @@ def twin_only() -> Iterator[None]:
 
 
 def engine_for(weights: Weights) -> ModuleType:
-    """The engine that runs these weights: ``engine.native`` or ``engine.twin``."""
+    """The engine that runs these weights: ``engine.native``, ``cuda.engine`` or ``engine.twin``."""
     if weights.cell.native is None or _twin_only.get():
         return twin
-    return native if isinstance(weights.params["weight_ih"], np.ndarray) else twin
+    if isinstance(weights.params["weight_ih"], np.ndarray):
+        return native
+    if is_cupy(weights.params["weight_ih"]):
+        return importlib.import_module("fastrnn.cuda.engine")  # which imports CuPy
+    return twin
 
 
 def takes_symbols(weights: Weights) -> bool:
