@@ -368,7 +368,7 @@ def check_dtype(name: str, dtype: Any) -> np.dtype:
     """`dtype` as NumPy's float32 or float64 in native byte order."""
     try:
         found = None if dtype is None else np.dtype(dtype)
-    except TypeError:
+    except (SyntaxError, TypeError, ValueError):  # NumPy reads text with commas as Python's
         found = None
     for own in DTYPES:
         if found is not None and found == own:

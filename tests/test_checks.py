@@ -165,7 +165,7 @@ def test_options_and_flags():
 def test_dtypes():
     assert checks.check_dtype("dtype", "float32") is np.dtype("float32")
     assert checks.check_dtype("dtype", np.float64) == np.float64
-    for bad in ("float16", int, None, "foo", ">f4"):
+    for bad in (",", "float16", int, None, "foo", ">f4"):
         with raises(ValueError, "dtype: expected 'float32' or 'float64', got"):
             checks.check_dtype("dtype", bad)
 

@@ -18,7 +18,7 @@ from fastrnn import _attention, _elementwise, _native, _products
 
 pytestmark = pytest.mark.skipif(_native.DEBUG, reason="times of a build for debugging")
 
-SHORTEST = 0.001  # seconds; several times as long as the other thread sleeps at a time
+SHORTEST = 0.0004  # seconds; several times as long as the other thread sleeps at a time
 BIG = 1 << 23
 
 
@@ -129,8 +129,8 @@ def attention(pick: str) -> Callable[[], Callable[[], object]]:
         base = np.arange(N + 1) * Ts
         rows, wide = numbers(N * Ts, A), np.zeros(N, np.uint8)
         if pick == "read":
-            many = numbers(32 * N * Ts, A)
-            every, big = np.arange(32 * N + 1) * Ts, np.zeros(32 * N, np.uint8)
+            many = numbers(96 * N * Ts, A)
+            every, big = np.arange(96 * N + 1) * Ts, np.zeros(96 * N, np.uint8)
             return lambda: _attention.read(many, every, big, Ts)
         query, keys, score = numbers(N * Tq, A), numbers(N * Ts, A), numbers(A)
         context, weights = numbers(N * Tq, A), numbers(N * Tq, Ts)
