@@ -210,7 +210,7 @@ def _scale(weights: Array | None, count: int, reduction: str) -> float:
     """What the weighted losses are multiplied by."""
     if reduction != "mean":
         return 1.0
-    total = float(count) if weights is None else float(namespace(weights).sum(weights))
+    total = float(count) if weights is None else elementwise.sum_of(weights)
     return 1.0 / total if total else 0.0
 
 
@@ -220,7 +220,7 @@ def _reduce(loss: Array, weights: Array | None, scale: float, reduction: str, fo
         loss = loss * weights
     if reduction == "none":
         return form.restore(loss)
-    return float(namespace(loss).sum(loss)) * scale
+    return elementwise.sum_of(loss) * scale
 
 
 @overload

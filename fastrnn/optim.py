@@ -477,7 +477,7 @@ def clip_grad_norm(layers: Any, max_norm: float) -> float:
     """
     max_norm = check_real("max_norm", max_norm, above=0.0, finite=False)
     grads = [g for layer in check_layers("layers", layers) for g in layer.grads.values()]
-    grads = [g for g in grads if math.prod(g.shape)]
+    grads = [g for g in grads if 0 not in g.shape]
     norm = math.sqrt(elementwise.sum_of_squares(*grads))
     if norm == math.inf:  # the squares may be too large where the gradients are not
         largest = max(map(elementwise.largest, grads))

@@ -24,6 +24,7 @@ __all__ = [
     "layer_norm_backward",
     "scale",
     "scatter_add",
+    "sum_of",
     "sum_of_squares",
 ]
 
@@ -131,6 +132,11 @@ def array_cross_entropy(
 
 
 # Whole arrays
+
+
+def sum_of(x: Array) -> float:
+    """The sum of all elements."""
+    return float(x.sum() if isinstance(x, np.ndarray) else namespace(x).sum(x))
 
 
 def sum_of_squares(*arrays: Array, divisor: float = 1.0) -> float:

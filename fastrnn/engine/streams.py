@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,22 +42,26 @@ class Snapshot:
         Of both.
     device : Device
         Where both are.
+
+    Attributes
+    ----------
+    like : array
+        One of the kind of all others, on their device.
+    xp : namespace
+        Of all its arrays.
     """
 
     stack: Stack
     initial: tuple[Array, ...]
     dtype: np.dtype
     device: Device = HOST
+    like: Array = field(init=False)
+    xp: Any = field(init=False)
 
-    @property
-    def xp(self) -> Any:
-        """The namespace of all its arrays."""
-        return namespace(self.like)
-
-    @property
-    def like(self) -> Array:
-        """An array of the kind of all others, on their device."""
-        return self.stack.weights[0][0].params["weight_ih"]
+    def __post_init__(self) -> None:
+        like = self.stack.weights[0][0].params["weight_ih"]
+        object.__setattr__(self, "like", like)
+        object.__setattr__(self, "xp", namespace(like))
 
     def initial_of(self, n: int) -> tuple[Array, ...]:
         """The initial states of n sequences."""

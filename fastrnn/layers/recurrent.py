@@ -207,6 +207,8 @@ init_scale, initial_state, dtype, random_state
                 for layer in range(self.num_layers)
             ]
         )
+        # An array of the kind of the parameters, where they are.
+        self._like: Array = self._stack.weights[0][0].params["weight_ih"]
 
     def _cell_of_direction(self, direction: int) -> Cell:
         """The cell that walks one direction; parameters' names and shapes are those of `cell`."""
@@ -419,20 +421,19 @@ init_scale, initial_state, dtype, random_state
         """The endings of all parameters' names, in the order of the states' first axis."""
         return [suffix(k, d) for k in range(self.num_layers) for d in range(self.num_directions)]
 
-    @property
-    def _like(self) -> Array:
-        """An array of the kind of the parameters, where they are."""
-        return self._stack.weights[0][0].params["weight_ih"]
-
     def _initial_states(self, N: int) -> tuple[Array, ...]:
         """The initial state of N sequences."""
-        xp = namespace(self._like)
         if self.initial_state == "zeros":
             rows = self.num_layers * self.num_directions
+            if self._device is HOST:
+                shapes = [(rows, N, self._state_width(name)) for name in self.cell.states]
+                return tuple(np.zeros(shape, self.dtype) for shape in shapes)
+            xp = namespace(self._like)
             widths = map(self._state_width, self.cell.states)
             made = {"dtype": dtype_of(xp, self.dtype), **placed(self._like)}
             return tuple(xp.zeros((rows, N, width), **made) for width in widths)
-        return tuple(xp.repeat(rows[:, None, :], N, axis=1) for rows in self._initial_rows())
+        repeat = namespace(self._like).repeat
+        return tuple(repeat(rows[:, None, :], N, axis=1) for rows in self._initial_rows())
 
     def _initial_rows(self) -> tuple[Array, ...]:
         """Every initial state of one sequence: (L*dirs, width) for each of the cell's states."""

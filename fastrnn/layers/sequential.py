@@ -81,6 +81,7 @@ class Sequential(Layer):
         self.layers = tuple(layers)
         self._recurrent = tuple(_is_recurrent(layer) for layer in layers)
         self.recurrent = any(self._recurrent)
+        self._kept: dict[str, tuple[list[Any], Mapping[str, Array]]] = {}
         pairs = itertools.pairwise(layers)
         self._symbolic = (*(_hands_symbols(first, second) for first, second in pairs), False)
 
@@ -111,6 +112,13 @@ class Sequential(Layer):
             yield from layer._leaves()
 
     def _named(self, which: str) -> Mapping[str, Array]:
+        found = [getattr(layer, which) for layer in self.layers]
+        kept = self._kept.get(which)
+        if kept is None or any(a is not b for a, b in zip(kept[0], found, strict=True)):
+            kept = self._kept[which] = found, self._joined(which)  # a layer has been moved
+        return kept[1]
+
+    def _joined(self, which: str) -> Mapping[str, Array]:
         return MappingProxyType(
             {
                 f"{i}.{name}": array
