@@ -1,7 +1,7 @@
 /* The cells: their formulas on vectors, and the stages they are made of.
  *
- * Everything around a formula - where rows lie, tails, masks, what is kept - is the same for all and
- * stands once, in epilogues.h.
+ * Everything around a formula - where rows lie, tails, masks, what is kept - is the same for all
+ * and stands once, in epilogues.h.
  */
 #ifndef FRN_CELLS_H
 #define FRN_CELLS_H

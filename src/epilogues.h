@@ -30,19 +30,6 @@ typedef struct {
     real *const *dp;
 } step_rows;
 
-enum {
-    H_PREV = 1,   /* reads the previous h */
-    CELL = 2,     /* reads and writes c */
-    GATE = 4,     /* reads a gate of the stage before */
-    H = 8,        /* backward: reads h */
-    ENTRY = 16,   /* backward: where dh is made, from the product, what was carried, and dy */
-    ONWARD = 32,  /* backward: adds its dh to the carry instead of replacing it */
-    PROJECT = 64, /* backward: stores dh as the projection's operand, not as sums of gates */
-};
-
-typedef void forward_formula(forward_unit *u);
-typedef void backward_formula(backward_unit *u);
-
 /* Stores what a formula has left. */
 INLINE void finish(const int slots, const int flags, const step_rows *x, size_t i, size_t at,
                    size_t n, const forward_unit *u)

@@ -36,6 +36,20 @@ typedef struct {
     V dh, dc;
 } backward_unit;
 
+typedef void forward_formula(forward_unit *u);
+typedef void backward_formula(backward_unit *u);
+
+/* What is to be done around a formula, beside reading its sums and writing h. */
+enum {
+    H_PREV = 1,   /* reads the previous h */
+    CELL = 2,     /* reads and writes c */
+    GATE = 4,     /* reads a gate of the stage before */
+    H = 8,        /* backward: reads h */
+    ENTRY = 16,   /* backward: where dh is made, from the product, what was carried, and dy */
+    ONWARD = 32,  /* backward: adds its dh to the carry instead of replacing it */
+    PROJECT = 64, /* backward: stores dh as the projection's operand, not as sums of gates */
+};
+
 /* Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000:
  * c = f c' + i g,  h = o tanh(c) */
 FORMULA lstm_formula(forward_unit *u)

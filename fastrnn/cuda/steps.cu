@@ -1,11 +1,11 @@
 /* One step of every cell on a GPU: a thread for each unit of each row.
  *
- * The formulas are the processor's own (formulas.h); here is what epilogues.h is there: which rows a
- * kernel reads and writes.  No thread waits for another, so that the same kernels run on a
+ * The formulas are the processor's own (formulas.h); here is what epilogues.h is there: which rows
+ * a kernel reads and writes.  No thread waits for another, so that the same kernels run on a
  * processor, one number after the other, where tests compare both.
  *
- * Rows lie one after the other: of a state, `units` numbers; of z, as many for each slot.  A pointer
- * that a cell does not need is NULL.  FRN_DOUBLE (0 or 1) gives the type of the numbers.
+ * Rows lie one after the other: of a state, `units` numbers; of z, as many for each slot.  A
+ * pointer that a cell does not need is NULL.  FRN_DOUBLE (0 or 1) gives the type of the numbers.
  */
 #if FRN_DOUBLE
 typedef double V;
@@ -46,27 +46,15 @@ INLINE V vstep(V x)
 #include "formulas.h"
 
 typedef long long count;
-typedef void forward_formula(forward_unit *u);
-typedef void backward_formula(backward_unit *u);
 
 FORMULA no_output(forward_unit *u)
 {
     (void)u;
 }
 
-enum {
-    H_PREV = 1,   /* reads the previous h */
-    CELL = 2,     /* reads and writes c */
-    GATE = 4,     /* reads a gate of the stage before */
-    H = 8,        /* backward: reads h */
-    ENTRY = 16,   /* backward: where dh is made, from the product, what was carried, and dy */
-    ONWARD = 32,  /* backward: adds its dh to the carry instead of replacing it */
-    PROJECT = 64, /* backward: stores dh as the projection's operand */
-};
-
 /* z: the sums of the step's rows, the recurrent product among them; bias: what is still to be added
  * to them, slot by slot.  masked: the rows of the next step, whose sequences go on, times mask. */
-#define FORWARD_ARGUMENTS                                                                         \
+#define FORWARD_ARGUMENTS                                                                       \
     count rows, count units, V *z, const V *bias, const V *h_prev, const V *c_prev, V *c, V *h, \
         const V *mask, V *masked, count masked_rows
 
@@ -96,8 +84,8 @@ INLINE void forward_body(FORWARD_ARGUMENTS)
 
 /* z: gates, which become the gradients of their sums.  product: what the step after, or the stage
  * after, sends back through its weights; rows from product_rows on have none. */
-#define BACKWARD_ARGUMENTS                                                                       \
-    count rows, count units, V *z, const V *product, count product_rows, const V *mask,          \
+#define BACKWARD_ARGUMENTS                                                              \
+    count rows, count units, V *z, const V *product, count product_rows, const V *mask, \
         const V *dy, const V *h, const V *h_prev, const V *c, const V *c_prev, V *dh, V *dc, V *dp
 
 template <int all, int first, int slots, int flags, backward_formula *formula>
@@ -134,18 +122,17 @@ INLINE void backward_body(BACKWARD_ARGUMENTS)
         dh[k] = u.dh;
 }
 
-#define FORWARD(name, all, first, slots, gate, flags, formula, output)                         \
-    extern "C" __global__ void name(FORWARD_ARGUMENTS)                                         \
-    {                                                                                          \
-        forward_body<all, first, slots, gate, flags, formula, output>(                         \
-            rows, units, z, bias, h_prev, c_prev, c, h, mask, masked, masked_rows);            \
+#define FORWARD(name, all, first, slots, gate, flags, formula, output)              \
+    extern "C" __global__ void name(FORWARD_ARGUMENTS)                              \
+    {                                                                               \
+        forward_body<all, first, slots, gate, flags, formula, output>(              \
+            rows, units, z, bias, h_prev, c_prev, c, h, mask, masked, masked_rows); \
     }
-#define BACKWARD(name, all, first, slots, flags, formula)                                      \
-    extern "C" __global__ void name(BACKWARD_ARGUMENTS)                                        \
-    {                                                                                          \
-        backward_body<all, first, slots, flags, formula>(rows, units, z, product, product_rows, \
-                                                         mask, dy, h, h_prev, c, c_prev, dh,   \
-                                                         dc, dp);                              \
+#define BACKWARD(name, all, first, slots, flags, formula)                                       \
+    extern "C" __global__ void name(BACKWARD_ARGUMENTS)                                         \
+    {                                                                                           \
+        backward_body<all, first, slots, flags, formula>(                                       \
+            rows, units, z, product, product_rows, mask, dy, h, h_prev, c, c_prev, dh, dc, dp); \
     }
 
 FORWARD(lstm_forward, 4, 0, 4, 0, CELL, lstm_formula, lstm_output)
