@@ -295,6 +295,7 @@ FUNCTIONS = [
     "arange",
     "argmax",
     "argsort",
+    "ascontiguousarray",
     "broadcast_to",
     "clip",
     "concat",

@@ -90,6 +90,21 @@ def test_a_graph_sees_new_weights_inputs_and_states(cuda: Cuda, cupy: Any) -> No
     np.testing.assert_allclose(again.get(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("N", [1, 3])
+def test_columns_of_a_wider_array(cuda: Cuda, cupy: Any, N: int) -> None:
+    layer, _ = lstm_on_device(cupy)
+    wide = np.random.default_rng(1).standard_normal((N, 4, 7))
+    y, _, backward = layer.forward(cupy.asarray(wide)[:, :, 3:5])
+    backward(y)
+    grads = {name: grad.get() for name, grad in layer.grads.items()}
+    layer.to("cpu").zero_grad()
+    expected, _, backward = layer.forward(wide[:, :, 3:5])
+    backward(expected)
+    np.testing.assert_allclose(y.get(), expected, rtol=1e-12)
+    for name, grad in layer.grads.items():
+        np.testing.assert_allclose(grads[name], grad, rtol=1e-10, atol=1e-13)
+
+
 def test_forwards_that_wait_have_plans_of_their_own(cuda: Cuda, cupy: Any) -> None:
     layer, x = lstm_on_device(cupy)
     dy = cupy.asarray(np.ones((3, 4, 5)))

@@ -49,7 +49,7 @@ def _forward(p: Pass, keep: bool) -> tuple[State, Saved | None]:
     if p.rows.total == 0:
         return tuple(map(copied, p.state)), Saved(None, None) if keep else None
     weights, layout, rows = p.weights, _layout(p.weights), p.rows
-    x = pack(cupy, p.x, rows, p.reverse)
+    x = cupy.ascontiguousarray(pack(cupy, p.x, rows, p.reverse))  # of one sequence, a view
     plan = take_plan(weights, layout, rows, keep, p.mask is not None)
     _begin(plan, p, layout)
     with plan.computing():
