@@ -8,12 +8,13 @@ works on. CuPy makes arrays on the current device, which who calls has entered
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import Array, is_cupy, namespace
+from fastrnn.checks import Array, is_cupy, library_of, namespace
 
 __all__ = [
     "add_at",
@@ -103,15 +104,27 @@ def take(x: Array, index: np.ndarray, axis: int = 0) -> Array:
     return namespace(x).take(x, beside(index, x), axis=axis)
 
 
-def put(states: Array, index: np.ndarray, rows: Array) -> None:
-    """Replace rows of `states` (L, N, units) along N, by integers of the host, in place."""
-    if isinstance(states, np.ndarray):
-        states[:, index] = rows
+def put(states: Sequence[Array], index: np.ndarray, rows: Sequence[Array]) -> None:
+    """Replace rows of each (L, N, units) along N, by integers of the host, in place.
+
+    Of all, or where memory ends of none.
+    """
+    if not states:
         return
-    xp = namespace(states)
-    source = np.arange(states.shape[1])
-    source[index] = states.shape[1] + np.arange(len(index))
-    states[...] = take(xp.concat([states, rows], axis=1), source, axis=1)
+    if library_of(states[0]) in ("numpy", "cupy", "torch"):
+        where = beside(index, states[0])
+        for state, new in zip(states, rows, strict=True):
+            state[:, where] = new
+        return
+    # The standard has no such assignment.
+    xp, n = namespace(states[0]), len(index)
+    fresh = []
+    for state, new in zip(states, rows, strict=True):
+        source = np.arange(state.shape[1])
+        source[index] = state.shape[1] + np.arange(n)
+        fresh.append(take(xp.concat([state, new], axis=1), source, axis=1))
+    for state, new in zip(states, fresh, strict=True):
+        state[...] = new
 
 
 def add_at(table: Array, index: Array, rows: Array) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array
-from fastrnn.engine.arrays import placed, put, take
+from fastrnn.engine.arrays import placed, take
 from fastrnn.engine.batches import Batch, Container, read_array
 from fastrnn.engine.doors import Door
 from fastrnn.engine.rows import Rows
@@ -95,10 +95,10 @@ class Slots:
         """The states of some sequences, copies."""
         return tuple(take(state, slots, axis=1) for state in self._states)
 
-    def write(self, slots: np.ndarray, states: States) -> None:
-        """Replace the states of some sequences."""
-        for mine, new in zip(self._states, states, strict=True):
-            put(mine, slots, new)
+    @property
+    def arrays(self) -> States:
+        """The states of all, themselves."""
+        return self._states
 
     def initial(self, n: int) -> States:
         """The initial states of n sequences."""

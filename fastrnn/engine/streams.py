@@ -224,8 +224,7 @@ class Stream:
         chosen = np.ones(N, dtype=bool) if rows is None else row_mask(rows, N)
         which = np.flatnonzero(chosen)
         with self._snapshot.device.entered():
-            for state, fresh in zip(self._state, self._initial(len(which)), strict=True):
-                put(state, which, fresh)
+            put(self._state, which, self._initial(len(which)))
 
     def add(self, n: int = 1) -> np.ndarray:
         """Append n sequences in the initial state; return their indices."""

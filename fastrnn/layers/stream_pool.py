@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -18,7 +18,7 @@ from fastrnn.checks import (
     describe,
     namespace,
 )
-from fastrnn.engine.arrays import copied
+from fastrnn.engine.arrays import copied, put
 from fastrnn.engine.devices import Device
 from fastrnn.engine.doors import Door, door
 from fastrnn.engine.locks import Lock
@@ -124,8 +124,7 @@ class StreamPool:
                 needed = len(self._keys) - len(self._free) + count
                 self._grow(max(needed, 2 * len(self._keys)))
             slots = np.array(self._free[len(self._free) - count :][::-1], np.int64)
-            for part in self._slots.values():
-                part.write(slots, part.initial(count))
+            self._write(slots, [part.initial(count) for part in self._slots.values()])
             del self._free[len(self._free) - count :]
             keys = self._keys[slots] = -1 - self._keys[slots]
         return int(keys[0]) if n is None else keys
@@ -247,9 +246,13 @@ class StreamPool:
 
     def _serve(self, slots: np.ndarray, x: Any) -> Any:
         y, states = self._advance(slots, x)
-        for part, last in zip(self._slots.values(), states, strict=True):
-            part.write(slots, last)
+        self._write(slots, states)
         return y
+
+    def _write(self, slots: np.ndarray, states: Sequence[States]) -> None:
+        """Replace the states of some streams: all of them, or none where memory ends."""
+        mine = [array for part in self._slots.values() for array in part.arrays]
+        put(mine, slots, [new for one in states for new in one])
 
     def _advance(
         self, slots: np.ndarray, x: Any, states: list[States] | None = None
@@ -303,8 +306,7 @@ class StreamPool:
                 part.initial(len(slots)) if one is None else part.checked("state", one, len(slots))
                 for part, one in zip(self._slots.values(), given, strict=True)
             ]
-            for part, one in zip(self._slots.values(), states, strict=True):
-                part.write(slots, one)
+            self._write(slots, states)
 
     def reset(self, keys: Any) -> None:
         """Return some streams to the initial state.
@@ -316,8 +318,7 @@ class StreamPool:
         """
         with self._lock, self._device.entered():
             slots = self._find(keys)
-            for part in self._slots.values():
-                part.write(slots, part.initial(len(slots)))
+            self._write(slots, [part.initial(len(slots)) for part in self._slots.values()])
 
     def reload(self) -> None:
         """Take all layers' parameters as they are now; keys and states stay."""
