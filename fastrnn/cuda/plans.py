@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cupy
@@ -99,8 +100,7 @@ class Plan:
             self.between: Any = self._empty(N, H) if two_stages else None
             projected = "weight_hr" in weights.params
             self.dp: Any = self._empty(rows.total, S) if projected else None
-        modern = int(cupy.cuda.Device().compute_capability[:-1]) >= 9
-        self.workspace = cupy.empty(WORKSPACE[modern], dtype=cupy.uint8)
+        self.workspace = _workspace(shape.device, shape.stream)
         self._graphs: dict[str, Any] = {}
         self._walked: set[str] = set()
 
@@ -147,6 +147,13 @@ class Plan:
             finally:
                 graph = stream.end_capture()
         return graph
+
+
+@lru_cache(maxsize=16)
+def _workspace(device: int, stream: int) -> Any:
+    """What cuBLAS computes in on a stream, for all plans, since they wait there for each other."""
+    modern = int(cupy.cuda.Device(device).compute_capability[:-1]) >= 9
+    return cupy.empty(WORKSPACE[modern], dtype=cupy.uint8)
 
 
 class FreePlans:
