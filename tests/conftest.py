@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -98,7 +98,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fake_cupy(built: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def fake_cupy(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A stand-in for CuPy with two devices, installed as it; `made` counts what they do."""
     import stand_in_cupy
     from cuda_on_cpu import attach
@@ -108,6 +108,9 @@ def fake_cupy(built: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = stand_in_cupy.make()
     module.made = attach(module, built, monkeypatch)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cupy", module)
-    for name in ("fastrnn.cuda.plans", "fastrnn.cuda.engine"):  # which have imported another
+    importing = ("fastrnn.cuda.plans", "fastrnn.cuda.engine")
+    for name in importing:  # they may have imported another
         monkeypatch.delitem(sys.modules, name, raising=False)
-    return module
+    yield module
+    for name in importing:
+        sys.modules.pop(name, None)

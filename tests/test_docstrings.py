@@ -27,11 +27,17 @@ ESTIMATORS = [name for name, module in fastrnn._MODULES.items() if module == "es
 MODELS = ["LanguageModel", "Seq2Seq"]  # what has parameters and `fit`, but needs no scikit-learn
 
 
+NEEDED = {  # by modules that import it at the top
+    "cuda.engine": "cupy",
+    "cuda.plans": "cupy",
+    "interchange.onnx_backend": "onnx",
+    **{name: "sklearn" for name in NAMES if name.startswith("estimators")},
+}
+
+
 def load(name: str) -> ModuleType:
-    if name.startswith("estimators"):
-        pytest.importorskip("sklearn")
-    if name == "interchange.onnx_backend":
-        pytest.importorskip("onnx")
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name])
     return importlib.import_module(f"fastrnn.{name}")
 
 
@@ -45,7 +51,7 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_there_are_examples() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    names = [name for name in NAMES if not name.startswith(("estimators", "interchange.onnx_b"))]
+    names = [name for name in NAMES if name not in NEEDED]
     examples = [test.examples for name in names for test in finder.find(load(name))]
     assert sum(map(len, examples)) >= 5
 
