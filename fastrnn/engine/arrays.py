@@ -22,10 +22,12 @@ __all__ = [
     "copied",
     "entered",
     "host_dtype",
+    "masked",
     "placed",
     "put",
     "take",
     "to_host",
+    "unmasked",
     "write",
 ]
 
@@ -100,8 +102,28 @@ def write(array: Array, values: Any) -> None:
 def take(x: Array, index: np.ndarray, axis: int = 0) -> Array:
     """Rows of `x` along an axis by integers of the host, as a new array."""
     if isinstance(x, np.ndarray):
-        return x.take(index, axis) if axis else x[index]
+        return x.take(index, axis)
     return namespace(x).take(x, beside(index, x), axis=axis)
+
+
+def masked(x: Array, mask: np.ndarray) -> Array:
+    """The rows (count, ...) of `x` (N, T, ...) where a mask (N, T) of the host is True."""
+    rows = namespace(x).reshape(x, (-1, *x.shape[2:]))
+    return take(rows, np.flatnonzero(mask))
+
+
+def unmasked(rows: Array, mask: np.ndarray) -> Array:
+    """Rows (count, ...) where a mask (N, T) of the host is True, and zeros elsewhere."""
+    if isinstance(rows, np.ndarray):
+        out = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
+        out[mask] = rows
+        return out
+    xp = namespace(rows)
+    with entered(rows):
+        zero = xp.zeros((1, *rows.shape[1:]), dtype=rows.dtype, **placed(rows))
+        which = np.where(mask, np.cumsum(mask).reshape(mask.shape), 0)
+        whole = take(xp.concat([zero, rows]), which.reshape(-1))
+    return xp.reshape(whole, (*mask.shape, *rows.shape[1:]))
 
 
 def put(states: Sequence[Array], index: np.ndarray, rows: Sequence[Array]) -> None:

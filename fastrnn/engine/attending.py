@@ -20,7 +20,7 @@ import numpy as np
 
 from fastrnn import _attention
 from fastrnn.checks import Array, is_numpy, namespace
-from fastrnn.engine.arrays import beside, placed
+from fastrnn.engine.arrays import beside, masked, placed, unmasked
 
 __all__ = ["Gradients", "Sources", "attend", "attend_backward", "read"]
 
@@ -157,23 +157,6 @@ def _real(sources: Sources) -> np.ndarray:
     return np.arange(sources.steps) < sources.lengths[:, None]
 
 
-def _padded(rows: Array, sources: Sources) -> Array:
-    """Rows of real steps as (N, Ts, width), zero beyond each source's length."""
-    xp = namespace(rows)
-    real = _real(sources)
-    which = np.where(real, np.cumsum(real).reshape(real.shape), 0)  # row 0 is one of zeros
-    zero = xp.zeros((1, rows.shape[1]), dtype=rows.dtype, **placed(rows))
-    filled = xp.take(xp.concat([zero, rows]), beside(which.reshape(-1), rows), axis=0)
-    return xp.reshape(filled, (*real.shape, rows.shape[1]))
-
-
-def _add_rows(total: Array, padded: Array, sources: Sources) -> None:
-    """Add those of the rows (N, Ts, width) that are of real steps to rows (total, width)."""
-    xp = namespace(total)
-    where = beside(np.flatnonzero(_real(sources)), total)
-    total += xp.take(xp.reshape(padded, (-1, padded.shape[2])), where, axis=0)
-
-
 @quiet
 def array_attend(queries: Array, sources: Sources) -> tuple[Array, Array]:
     """`attend` in array operations."""
@@ -183,18 +166,19 @@ def array_attend(queries: Array, sources: Sources) -> tuple[Array, Array]:
         shape = (N, Tq, sources.keys.shape[1])
         context = xp.zeros(shape, dtype=queries.dtype, **placed(queries))
         return context, xp.zeros((N, Tq, 0), dtype=queries.dtype, **placed(queries))
-    projected = _padded(sources.projected, sources)
+    steps = _real(sources)
+    projected = unmasked(sources.projected, steps)
     if sources.score is None:
         scores = xp.matmul(queries, xp.matrix_transpose(projected))
     else:
         scores = xp.matmul(_tanh(queries, projected), sources.score)
-    real = beside(_real(sources), queries)[:, None, :]
+    real = beside(steps, queries)[:, None, :]
     top = xp.max(xp.where(real, scores, xp.full_like(scores, -np.inf)), axis=2)
     exps = xp.where(real, xp.exp(scores - top[:, :, None]), xp.zeros_like(scores))
     filled = beside(sources.lengths > 0, queries)[:, None]
     total = xp.sum(exps, axis=2)
     weights = exps / xp.where(filled, total, xp.ones_like(total))[:, :, None]
-    return xp.matmul(weights, _padded(sources.keys, sources)), weights
+    return xp.matmul(weights, unmasked(sources.keys, steps)), weights
 
 
 @quiet
@@ -205,9 +189,11 @@ def array_attend_backward(
     xp = namespace(queries)
     if not sources.steps:
         return xp.zeros_like(queries)
-    keys, projected = _padded(sources.keys, sources), _padded(sources.projected, sources)
+    steps = _real(sources)
+    keys, projected = unmasked(sources.keys, steps), unmasked(sources.projected, steps)
     dweights = xp.matmul(dcontexts, xp.matrix_transpose(keys))
-    _add_rows(gradients.keys, xp.matmul(xp.matrix_transpose(weights), dcontexts), sources)
+    dkeys = xp.matmul(xp.matrix_transpose(weights), dcontexts)
+    gradients.keys += masked(dkeys, steps)
     along = xp.sum(weights * dweights, axis=2)
     dscores = weights * (dweights - along[:, :, None])
     if sources.score is None or gradients.score is None:
@@ -218,7 +204,7 @@ def array_attend_backward(
         gradients.score += xp.sum(dscores[..., None] * tanh, axis=(1, 2))
         dsums = dscores[..., None] * sources.score * (1 - tanh * tanh)
         dprojected, dqueries = xp.sum(dsums, axis=1), xp.sum(dsums, axis=2)
-    _add_rows(gradients.projected, dprojected, sources)
+    gradients.projected += masked(dprojected, steps)
     return dqueries
 
 

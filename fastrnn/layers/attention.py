@@ -36,7 +36,7 @@ from fastrnn.checks import (
     namespace,
 )
 from fastrnn.engine import elementwise, products
-from fastrnn.engine.arrays import beside, placed
+from fastrnn.engine.arrays import masked, placed, unmasked
 from fastrnn.engine.attending import Gradients, attend, attend_backward, read
 from fastrnn.engine.devices import Device, is_array
 from fastrnn.engine.doors import Door, door
@@ -381,15 +381,8 @@ def _real_rows(keys: Any, lengths: Any, layer: Attention) -> tuple[Array, Any, n
     if lengths is None:
         return rows, lambda drows: xp.reshape(drows, (N, Ts, K)), np.full(N, Ts, np.int64), Ts
     lengths = check_lengths("lengths", lengths, N, Ts)
-    real = (np.arange(Ts) < lengths[:, None]).reshape(-1)
+    real = np.arange(Ts) < lengths[:, None]
     if real.all():
         return rows, lambda drows: xp.reshape(drows, (N, Ts, K)), lengths, Ts
     # Rows of padding may hold anything, and must not meet a gradient of zero.
-    where = beside(np.flatnonzero(real), keys)
-    source = beside(np.where(real, np.cumsum(real), 0), keys)
-
-    def restore(drows: Array) -> Array:
-        zero = xp.zeros((1, K), dtype=drows.dtype, **placed(drows))
-        return xp.reshape(xp.take(xp.concat([zero, drows]), source, axis=0), (N, Ts, K))
-
-    return xp.take(rows, where, axis=0), restore, lengths, Ts
+    return masked(keys, real), lambda drows: unmasked(drows, real), lengths, Ts
