@@ -58,6 +58,56 @@ def test_a_language_model(options: dict[str, Any], put: Any, tmp_path: Path) -> 
         close(one.perplexity("the cat"), mine.perplexity("the cat"))
 
 
+SOURCES = ["the cat", "a dog", "the dog", "cat", "a cat sat", "dog sat", "the", "sat"]
+TARGETS = [text[::-1] for text in SOURCES]
+
+
+def pairs_model(**options: Any) -> fastrnn.Seq2Seq:
+    own = {"hidden_size": 5, "embedding_dim": 4, "batch_size": 3, "max_iter": 2}
+    own |= {"dtype": "float64", "random_state": 1}
+    return fastrnn.Seq2Seq("char", **(own | options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": "additive", "bidirectional": True, "num_layers": 2, "dropout": 0.2},
+        {"attention": "dot", "cell": "gru", "input_feeding": True, "teacher_forcing": 0.5},
+        {"attention": "additive", "input_feeding": True, "bidirectional": True},
+        {"attention": None, "cell": "rnn", "label_smoothing": 0.1, "early_stopping": True},
+        {"attention": None, "input_feeding": True, "bridge": "linear"},
+    ],
+)
+def test_an_encoder_and_a_decoder(options: dict[str, Any], put: Any, tmp_path: Path) -> None:
+    mine = pairs_model(**options).fit(SOURCES, TARGETS)
+    its = pairs_model(**options).fit(SOURCES, TARGETS, device=put.device)
+    for layer in its.layers_.values():
+        stays(put(np.zeros(1)), dict(layer.params))
+    close(its.history_["loss"], mine.history_["loss"])
+    close(its.history_["grad_norm"], mine.history_["grad_norm"])
+    close(its.log_prob(SOURCES, TARGETS), mine.log_prob(SOURCES, TARGETS))
+    for size in (1, 3):
+        found, scores = its.predict(SOURCES, size, max_length=5, return_scores=True)
+        expected, expected_scores = mine.predict(SOURCES, size, max_length=5, return_scores=True)
+        assert found == expected
+        close(scores, expected_scores)
+    if options["attention"] is not None:
+        for found, expected in (
+            (its.attention_, mine.attention_),
+            (its.attention_weights(SOURCES, TARGETS), mine.attention_weights(SOURCES, TARGETS)),
+        ):
+            for one, other in zip(found, expected, strict=True):
+                assert type(one) is np.ndarray
+                close(one, other)
+    path = tmp_path / "model.safetensors"
+    its.save(path)
+    here, there = fastrnn.load(path), fastrnn.load(path, device=put.device)
+    assert here.device == "cpu"
+    assert there.device == its.device
+    for one in (here, there, its.to("cpu")):
+        close(one.log_prob(SOURCES, TARGETS), mine.log_prob(SOURCES, TARGETS))
+
+
 def test_a_run_goes_on_where_it_was(put: Any, tmp_path: Path) -> None:
     whole = model(max_iter=3).fit(TEXT, device=put.device)
     path = tmp_path / "checkpoint"
@@ -82,6 +132,11 @@ def test_a_device_that_is_not_there_changes_nothing() -> None:
     with pytest.raises(ValueError, match=r"^device: expected 'cpu', 'cuda'.*, got"):
         fitted.fit(TEXT + "!", device="gpu")
     assert fitted.perplexity("the") == before
+    pairs = pairs_model().fit(SOURCES, TARGETS)
+    known = pairs.log_prob(SOURCES, TARGETS)
+    with pytest.raises(ValueError, match=r"^device: expected 'cpu', 'cuda'.*, got"):
+        pairs.fit(TARGETS, SOURCES, device="gpu")
+    np.testing.assert_array_equal(pairs.log_prob(SOURCES, TARGETS), known)
 
 
 def test_no_room_for_a_model(fake_cupy: Any) -> None:
@@ -99,3 +154,15 @@ def test_no_room_for_a_model(fake_cupy: Any) -> None:
         on_device.fit(TEXT)
     np.testing.assert_allclose(on_device.perplexity("the"), before, rtol=0.5)
     assert on_device.fit(TEXT).device == "cuda:1"
+
+
+def test_no_room_for_pairs(fake_cupy: Any) -> None:
+    fitted = pairs_model().fit(SOURCES, TARGETS, device="cuda:1")
+    before = fitted.log_prob(SOURCES, TARGETS)
+    for after in (0, 1, 5, 20):
+        for ask in (fitted.log_prob, fitted.attention_weights):
+            with failing(after), pytest.raises(MemoryError):
+                ask(SOURCES, TARGETS)
+        with failing(after), pytest.raises(MemoryError):
+            fitted.predict(SOURCES, 2)
+    np.testing.assert_array_equal(fitted.log_prob(SOURCES, TARGETS), before)

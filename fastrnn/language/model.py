@@ -16,7 +16,6 @@ from fastrnn.checks import (
 from fastrnn.docs import documented
 from fastrnn.engine.devices import find
 from fastrnn.engine.initializers import INITIALIZERS
-from fastrnn.engine.parameters import move
 from fastrnn.language.fitted import TextMethods, Texts, one_stream
 from fastrnn.language.network import Network, layer_specs, load_layers, make_layers
 from fastrnn.text.vocabulary import LEVELS, TOKENS, Text, Vocabulary, read_texts
@@ -277,7 +276,7 @@ class LanguageModel(TextMethods, Trainable):
         its order.
         """
         plan = self._check()
-        target = None if device is None else find(device)
+        place = None if device is None else find(device)
         if check_bool("resume", resume) and self.checkpoint is None:
             raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
         warm = self.warm_start and hasattr(self, "layers_")
@@ -323,25 +322,7 @@ class LanguageModel(TextMethods, Trainable):
             ),
             model=self,
         )
-        return self._train(training, before, resume, target)
-
-    @property
-    def device(self) -> str:
-        """Where the fitted model is: ``"cpu"``, ``"cuda:0"``, ..."""
-        self._check_fitted("layers_")
-        return self.layers_["rnn"].device
-
-    def to(self, device: Any) -> Self:
-        """Move the fitted model to another device, where it then trains, judges and writes text.
-
-        Parameters
-        ----------
-        device : str or array
-            As for a layer's ``to``; text goes in and numbers come out on the host anyway.
-        """
-        self._check_fitted("layers_")
-        move(self.layers_.values(), find(device))
-        return self
+        return self._train(training, before, resume, place)
 
     def _check(self) -> Plan:
         plan = super()._check()

@@ -160,7 +160,8 @@ class PairMethods(Parameterized):
         found = np.zeros(len(items))
         network = self._network()
         for part in _chunks([len(s) + len(t) for s, t in zip(items, written, strict=True)]):
-            rows = network.log_prob([items[i] for i in part], [written[i] for i in part])
+            with network.entered():
+                rows = network.log_prob([items[i] for i in part], [written[i] for i in part])
             found[part] = [np.cumsum(one)[-1] for one in rows]  # in the order of the search
         return found
 
@@ -258,7 +259,8 @@ class PairMethods(Parameterized):
         found: list[Any] = [None] * len(sources)
         network = self._network()
         for part in _chunks([len(s) + len(t) for s, t in zip(sources, targets, strict=True)]):
-            weights = network.weights([sources[i] for i in part], [targets[i] for i in part])
+            with network.entered():
+                weights = network.weights([sources[i] for i in part], [targets[i] for i in part])
             for i, one in zip(part, weights, strict=True):
                 found[i] = one
         return found
@@ -271,7 +273,8 @@ class PairMethods(Parameterized):
         limits = np.array([options.limit(len(ids) - 1, self._longest) for ids in items], np.int64)
         at_once = max(1, min(ROWS, LOGITS // len(self.target_vocabulary_)) // options.size)
         for part in _chunks([len(ids) for ids in items], at_once):
-            outputs = options.run(network, [items[i] for i in part], limits[part])
+            with network.entered():
+                outputs = options.run(network, [items[i] for i in part], limits[part])
             for i, one in zip(part, outputs, strict=True):
                 found[i] = one
         return found

@@ -17,6 +17,7 @@ from fastrnn.checks import (
     describe,
 )
 from fastrnn.docs import documented
+from fastrnn.engine.devices import find
 from fastrnn.seq2seq import data
 from fastrnn.seq2seq.data import Texts
 from fastrnn.seq2seq.network import Network
@@ -224,7 +225,13 @@ class Seq2Seq(StoredPairs):
     # Training
 
     def fit(
-        self, sources: Texts, targets: Texts, eval_set: Any = None, *, resume: bool = False
+        self,
+        sources: Texts,
+        targets: Texts,
+        eval_set: Any = None,
+        *,
+        resume: bool = False,
+        device: Any = None,
     ) -> Self:
         """Learn from pairs of texts.
 
@@ -237,6 +244,9 @@ class Seq2Seq(StoredPairs):
         resume : bool, default False
             Go on from the file `checkpoint` if there is one, with the same bits as if that run had
             never stopped. Pairs and parameters must be the same; `max_iter` may have grown.
+        device : str or array, optional
+            Where to train, as `to` takes it; the model stays there. By default the CPU, or with
+            `warm_start` where it is.
 
         Returns
         -------
@@ -259,6 +269,7 @@ class Seq2Seq(StoredPairs):
             ``interrupted_`` is True.
         """
         plan = self._check()
+        place = None if device is None else find(device)
         if check_bool("resume", resume) and self.checkpoint is None:
             raise ValueError("resume: expected a checkpoint to resume from, got checkpoint=None")
         first, second = data.as_texts("sources", sources), data.as_texts("targets", targets)
@@ -316,7 +327,7 @@ class Seq2Seq(StoredPairs):
             return asked[training.epoch]
 
         network.teacher_forcing = forcing
-        return self._train(training, before, resume)
+        return self._train(training, before, resume, place)
 
     def initialize(self, source_tokens: Any, target_tokens: Any) -> Self:
         """Make layers for known vocabularies without any training.

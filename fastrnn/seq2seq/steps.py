@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastrnn.checks import Array, namespace
+from fastrnn.engine.arrays import beside, placed, take, to_host
+from fastrnn.text.vocabulary import Ids
 
 __all__ = ["Steps", "attended"]
 
-Array = NDArray[Any]
 
-
-def attended(lengths: Array) -> Array:
+def attended(lengths: Ids) -> Ids:
     """How many steps of sources of these lengths attention is over: not the boundary."""
     return lengths - 1
 
@@ -42,34 +43,37 @@ class Steps:
         if state is not None:
             self._stream.state = state
         self._read()
-        self._fed = np.zeros((self._n, network.decoder.hidden_size), self._keys.dtype)
-        self.weights: Array = np.zeros((self._n, 1, self._keys.shape[1]), self._keys.dtype)
+        zeros = namespace(self._keys).zeros
+        own = {"dtype": self._keys.dtype, **placed(self._keys)}
+        self._fed = zeros((self._n, network.decoder.hidden_size), **own)
+        self.weights: Array = zeros((self._n, 1, self._keys.shape[1]), **own)
 
     def _read(self) -> None:
         if self.network.attention is not None:
             self._memory = self.network.attention.read(self._keys, attended(self.lengths))
 
-    def step(self, tokens: Array) -> Array:
+    def step(self, tokens: Ids) -> np.ndarray:
         """Logits (n, k, V) after the next tokens (n, k)."""
         n, k = tokens.shape
-        h = self.advance(tokens).reshape(n * k, -1)
-        return self.network.output(h).reshape(n, k, -1)
+        self.advance(tokens)
+        return to_host(self.network.output(self._fed)).reshape(n, k, -1)
 
-    def advance(self, tokens: Array) -> Array:
+    def advance(self, tokens: Ids) -> Array:
         """H (n, k, H) after the next tokens (n, k)."""
         network = self.network
         n, k = tokens.shape
-        x = network.parts["target_embedding"](tokens.reshape(-1))
+        x = network.parts["target_embedding"](beside(tokens.reshape(-1), network.like))
+        xp = namespace(x)
         if network.input_feeding:
-            x = np.concatenate([x, self._fed], axis=1)
+            x = xp.concat([x, self._fed], axis=1)
         h = self._stream.step(x)
         if network.attention is not None:
-            context, self.weights = self._memory(h.reshape(n, k, -1))
-            h = network.combined(context.reshape(n * k, -1), h)
+            context, self.weights = self._memory(xp.reshape(h, (n, k, -1)))
+            h = network.combined(xp.reshape(context, (n * k, -1)), h)
         self._fed = h
-        return h.reshape(n, k, -1)
+        return xp.reshape(h, (n, k, -1))
 
-    def reorder(self, parents: Array) -> None:
+    def reorder(self, parents: Ids) -> None:
         """Let row j of source i go on from its row parents[i, j] of before; k may change."""
         n, k = parents.shape
         rows = (np.arange(n)[:, None] * self._k + parents).reshape(-1)
@@ -78,22 +82,22 @@ class Steps:
         self._take(rows)
         self._k = k
 
-    def keep(self, sources: Array) -> None:
+    def keep(self, sources: Ids) -> None:
         """Go on with some of the sources alone."""
         rows = (sources[:, None] * self._k + np.arange(self._k)).reshape(-1)
         self._take(rows)
         self._n = len(sources)
-        self._keys, self.lengths = self._keys[sources], self.lengths[sources]
+        self._keys, self.lengths = take(self._keys, sources), self.lengths[sources]
         self._read()
 
-    def _take(self, rows: Array) -> None:
+    def _take(self, rows: Ids) -> None:
         """Let row i go on from row rows[i] of before."""
         state = self._stream.state
         self._resize(len(rows))
         several = isinstance(state, tuple)
-        taken = tuple(part[:, rows] for part in (state if several else (state,)))
+        taken = tuple(take(part, rows, axis=1) for part in (state if several else (state,)))
         self._stream.state = taken if several else taken[0]
-        self._fed = self._fed[rows]
+        self._fed = take(self._fed, rows)
 
     def _resize(self, rows: int) -> None:
         extra = rows - self._stream.batch_size

@@ -18,7 +18,7 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
-from fastrnn.engine.devices import Device
+from fastrnn.engine.devices import Device, find
 from fastrnn.engine.parameters import move
 from fastrnn.parameterized import Parameterized
 from fastrnn.training.loop import Training
@@ -77,6 +77,26 @@ class Trainable(Parameterized):
         if not isinstance(model.random_state, np.random.Generator):
             check_random_state("random_state", model.random_state)
         return Plan(**{name: getattr(self, name) for name in PLAN})
+
+    # Devices
+
+    @property
+    def device(self) -> str:
+        """Where the fitted model is: ``"cpu"``, ``"cuda:0"``, ..."""
+        self._check_fitted("layers_")
+        return str(next(iter(self.layers_.values())).device)
+
+    def to(self, device: Any) -> Self:
+        """Move the fitted model to another device, where it then trains, judges and writes text.
+
+        Parameters
+        ----------
+        device : str or array
+            As for a layer's ``to``; text goes in and numbers come out on the host anyway.
+        """
+        self._check_fitted("layers_")
+        move(self.layers_.values(), find(device))
+        return self
 
     # Training
 
