@@ -323,7 +323,7 @@ def _linear_cross_entropy(
     smoothing: float,
     gradient: bool,
 ) -> tuple[Any, Backward | None]:
-    rows, form = flatten("x", x, linear.in_features, linear.dtype)
+    rows, form = flatten("x", x, linear.in_features, linear.dtype, linear.parts["weight"])
     check_kind("x", rows, linear.parts["weight"])
     classes = linear.out_features
     target_rows, weights = _targets(targets, weight, form, rows, classes, "x")

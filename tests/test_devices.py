@@ -540,3 +540,23 @@ def test_no_such_device() -> None:
     assert layer.device == "cpu"
     assert fastrnn.Dropout(0.1).device == "any"
     assert fastrnn.Dropout(0.1).to("cpu").device == "any"
+
+
+@pytest.mark.parametrize("kind", ["Linear", "LayerNorm", "Embedding"])
+def test_no_sequences_on_a_device(kind: str, put: Any) -> None:
+    sizes = {"Linear": (3, 2), "LayerNorm": (3,), "Embedding": (4, 2)}[kind]
+    layer = getattr(fastrnn, kind)(*sizes).to(put.device)
+    like = put(np.zeros(1))
+    assert layer([]) == []
+    y, backward = layer.forward([])
+    assert y == []
+    assert backward([]) in ([], None)
+    stays(like, dict(layer.grads))
+    if isinstance(layer, fastrnn.Linear):
+        loss, loss_back = fastrnn.losses.linear_cross_entropy(layer, [], [])
+        assert float(loss) == 0.0
+        assert loss_back() == []
+        attention = fastrnn.Attention(3, 2).to(put.device)
+        context, weights = attention(put(np.zeros((0, 4, 3), np.float32)), [])
+        assert (context.shape, weights.shape) == ((0, 4, 2), (0, 4, 0))
+        stays(like, [context, weights])

@@ -23,7 +23,7 @@ from fastrnn.checks import (
     describe,
     namespace,
 )
-from fastrnn.engine.arrays import to_host, write
+from fastrnn.engine.arrays import beside, to_host, write
 from fastrnn.engine.devices import HOST, Device, find, kind_name
 from fastrnn.engine.locks import Lock
 from fastrnn.files import Path, Savable, taken
@@ -288,11 +288,14 @@ class Backward:
 class Form:
     """How the rows of a container are arranged, so that others can be arranged alike."""
 
-    __slots__ = ("lengths", "shape")
+    __slots__ = ("lengths", "like", "shape")
 
-    def __init__(self, shape: tuple[int, ...] | None, lengths: Sequence[int] | None) -> None:
+    def __init__(
+        self, shape: tuple[int, ...] | None, lengths: Sequence[int] | None, like: Any = None
+    ) -> None:
         self.shape = shape  # of an array, without its last axis
         self.lengths = lengths  # of a list's arrays
+        self.like = like  # where the rows of an empty list are
 
     def restore(self, rows: Array) -> Any:
         """`rows` (total, width) in this form; a list's arrays are slices of it."""
@@ -304,7 +307,7 @@ class Form:
 
     def flatten(self, name: str, x: Any, width: int | None, dtype: Any) -> Array:
         """The rows of a container that must have this form, e.g. of a gradient."""
-        rows, form = flatten(name, x, width, dtype)
+        rows, form = flatten(name, x, width, dtype, self.like)
         if form.shape != self.shape or form.lengths != self.lengths:
             tail = () if width is None else (width,)
             if self.lengths is None:
@@ -328,7 +331,9 @@ def _shape_of(form: Form, tail: tuple[int, ...]) -> str:
     return f"a list of {len(form.lengths)} arrays of lengths {str(lengths)[:-1]}{more}]"
 
 
-def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Form]:
+def flatten(
+    name: str, x: Any, width: int | None, dtype: Any, like: Any = None
+) -> tuple[Array, Form]:
     """The rows of a container of real numbers, and how they were arranged.
 
     Parameters
@@ -341,6 +346,8 @@ def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Fo
         The size of the last axis.
     dtype : dtype
         The rows' dtype, None for the container's own.
+    like : array, optional
+        Where the rows of an empty list are, and of which kind; by default NumPy's.
 
     Returns
     -------
@@ -352,7 +359,7 @@ def flatten(name: str, x: Any, width: int | None, dtype: Any) -> tuple[Array, Fo
     if isinstance(x, (list, tuple)) and not (width is None and x and np.ndim(x[0]) == 0):
         items = as_items(name, x, width, dtype)
         if not items:
-            return np.empty((0, *tail), dtype or np.float32), Form(None, [])
+            return _beside(np.empty((0, *tail), dtype or np.float32), like), Form(None, [], like)
         return join(items), Form(None, [int(item.shape[0]) for item in items])
     x = as_real_array(name, x, dtype)
     shape = tuple(int(n) for n in x.shape)
@@ -377,10 +384,11 @@ def as_items(name: str, x: Sequence[Any], width: int | None, dtype: Any) -> list
     return items
 
 
-def flatten_indices(name: str, x: Any) -> tuple[Array, Form]:
+def flatten_indices(name: str, x: Any, like: Any = None) -> tuple[Array, Form]:
     """The elements of a container of integers, unchecked, and how they were arranged.
 
-    A list of arrays (T_i,) is a list of sequences; a flat list of integers is one array.
+    A list of arrays (T_i,) is a list of sequences; a flat list of integers is one array. `like` is
+    as for `flatten`.
     """
     if isinstance(x, (list, tuple)) and all(np.ndim(item) > 0 for item in x):
         items = [as_array(f"{name}[{i}]", item) for i, item in enumerate(x)]
@@ -388,13 +396,17 @@ def flatten_indices(name: str, x: Any) -> tuple[Array, Form]:
             check_ndim(f"{name}[{i}]", item, 1, "(T,)")
         lengths = [int(item.shape[0]) for item in items]
         if not items:
-            return np.empty(0, np.int64), Form(None, lengths)
+            return _beside(np.empty(0, np.int64), like), Form(None, lengths, like)
         filled = [item for item in items if item.shape[0]]  # np.asarray([]) is of floats
         if not filled and isinstance(items[0], np.ndarray):
             return np.empty(0, np.int64), Form(None, lengths)
         return join(filled or items[:1]), Form(None, lengths)
     x = as_array(name, x)
     return namespace(x).reshape(x, (-1,)), Form(tuple(int(n) for n in x.shape), None)
+
+
+def _beside(array: np.ndarray, like: Any) -> Array:
+    return array if like is None else beside(array, like)
 
 
 def check_kind(name: str, array: Array, like: Array) -> None:

@@ -365,16 +365,16 @@ def _check_kinds(queries: Any, keys: Any) -> None:
 
 def _real_rows(keys: Any, lengths: Any, layer: Attention) -> tuple[Array, Any, np.ndarray, int]:
     """The rows of real steps, what puts rows like them in the form of keys, the lengths, and Ts."""
+    like = next(iter(layer.params.values()), None)
     if isinstance(keys, (list, tuple)):
         if lengths is not None:
             raise ValueError("lengths: expected None where keys are a list, whose arrays have them")
-        rows, form = flatten("keys", keys, layer.key_size, layer.dtype)
+        rows, form = flatten("keys", keys, layer.key_size, layer.dtype, like)
         found = np.array(form.lengths, np.int64)
         return rows, form.restore, found, int(found.max(initial=0))
     keys = as_real_array("keys", keys, layer.dtype, shape=(None, None, layer.key_size))
-    for param in layer.params.values():
-        check_kind("keys", keys, param)
-        break
+    if like is not None:
+        check_kind("keys", keys, like)
     xp = namespace(keys)
     N, Ts, K = (int(n) for n in keys.shape)
     rows = xp.reshape(keys, (N * Ts, K))

@@ -84,9 +84,9 @@ class Embedding(Layer):
         yield "weight", (config["num_embeddings"], config["embedding_dim"])
 
     def _look_up(self, x: Any) -> tuple[Array, Array, Any]:
-        index, form = flatten_indices("x", x)
-        index = as_index_array("x", index, self.num_embeddings)
         table = self.params["weight"]
+        index, form = flatten_indices("x", x, table)
+        index = as_index_array("x", index, self.num_embeddings)
         check_kind("x", index, table)
         room = self._room(index, self.embedding_dim, self.dtype)
         return elementwise.gather(table, index, room), index, form
@@ -141,7 +141,7 @@ class Embedding(Layer):
         Where indices repeat, the result is `Symbols` for the recurrent layer's x, and ``backward``
         takes what that layer's gives for them; else both are those of `forward`.
         """
-        index, form = flatten_indices("x", x)
+        index, form = flatten_indices("x", x, self.params["weight"])
         if not is_numpy(index, self.params["weight"]) or (
             form.shape is not None and len(form.shape) != 2
         ):

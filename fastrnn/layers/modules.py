@@ -131,7 +131,7 @@ class Linear(Layer):
         -------
         array (..., out_features), or list of arrays (T_i, out_features)
         """
-        rows, form = flatten("x", x, self.in_features, self.dtype)
+        rows, form = flatten("x", x, self.in_features, self.dtype, self.parts["weight"])
         return form.restore(self.rows_forward(rows))
 
     @overload
@@ -141,7 +141,7 @@ class Linear(Layer):
     @door
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
-        rows, form = flatten("x", x, self.in_features, self.dtype)
+        rows, form = flatten("x", x, self.in_features, self.dtype, self.parts["weight"])
         call = self.call()
         y = self.rows_forward(rows, call=call)
 
@@ -382,7 +382,7 @@ class LayerNorm(Layer):
         -------
         as `x`
         """
-        rows, form = flatten("x", x, self.features, self.dtype)
+        rows, form = flatten("x", x, self.features, self.dtype, self.params["weight"])
         return form.restore(self._normalize(rows)[0])
 
     @overload
@@ -392,7 +392,7 @@ class LayerNorm(Layer):
     @door
     def forward(self, x: Any) -> tuple[Any, Backward]:
         """The same, and ``backward(dy) -> dx``."""
-        rows, form = flatten("x", x, self.features, self.dtype)
+        rows, form = flatten("x", x, self.features, self.dtype, self.params["weight"])
         y, moments = self._normalize(rows)
 
         def backward(dy: Any) -> Any:
