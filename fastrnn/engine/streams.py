@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastrnn.checks import (
     Array,
+    Floats,
     as_array,
     as_index_array,
     check_int,
@@ -98,6 +99,10 @@ class Stream:
 
     # --- serving ---------------------------------------------------------------------------------
 
+    @overload
+    def step(self, x_t: np.ndarray, out: Array | None = None) -> Floats: ...
+    @overload
+    def step(self, x_t: Any, out: Array | None = None) -> Any: ...
     def step(self, x_t: Any, out: Array | None = None) -> Array:
         """Advance every sequence by one step.
 
@@ -141,6 +146,10 @@ class Stream:
         out[...] = y
         return out
 
+    @overload
+    def push(self, chunk: np.ndarray) -> Floats: ...
+    @overload
+    def push(self, chunk: Any) -> Any: ...
     @door
     def push(self, chunk: Any) -> Array:
         """Advance every sequence by the steps of a chunk.

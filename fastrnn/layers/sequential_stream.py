@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from fastrnn.checks import Array, as_array, check_int, check_shape, describe, namespace
+from fastrnn.checks import Array, Floats, as_array, check_int, check_shape, describe, namespace
 from fastrnn.engine import products
 from fastrnn.engine.arrays import host_dtype
 from fastrnn.engine.batches import read_array
@@ -77,6 +77,10 @@ class SequentialStream:
 
     # --- serving ---------------------------------------------------------------------------------
 
+    @overload
+    def step(self, x_t: np.ndarray, out: Array | None = None) -> Floats: ...
+    @overload
+    def step(self, x_t: Any, out: Array | None = None) -> Any: ...
     def step(self, x_t: Any, out: Array | None = None) -> Array:
         """Advance every sequence by one step.
 
@@ -116,6 +120,10 @@ class SequentialStream:
         out[...] = x
         return out
 
+    @overload
+    def push(self, chunk: np.ndarray) -> Floats: ...
+    @overload
+    def push(self, chunk: Any) -> Any: ...
     @door
     def push(self, chunk: Any) -> Array:
         """Advance every sequence by the steps of a chunk.

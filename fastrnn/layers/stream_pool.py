@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import (
     Array,
+    Floats,
     as_array,
     as_index_array,
     check_int,
@@ -168,6 +169,10 @@ class StreamPool:
 
     # --- serving ---------------------------------------------------------------------------------
 
+    @overload
+    def step(self, keys: Any, x: np.ndarray) -> Floats: ...
+    @overload
+    def step(self, keys: Any, x: Any) -> Any: ...
     def step(self, keys: Any, x: Any) -> Array:
         """Advance some streams by one step; nothing has advanced where this raises.
 
