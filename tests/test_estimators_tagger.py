@@ -493,6 +493,7 @@ def test_wrong_parameters_are_named(parameter: str, value: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_real_sentences(data_file: Callable[[str], Path]) -> None:
     """Parts of speech of UD-EWT, with one seed."""
     from bench.sets.texts import TAGGING
