@@ -3,6 +3,8 @@
 inputs (N, T, D) -> recurrent layers -> pooling, or the rows of all steps -> linear layer.
 
 With an encoder in front (tokens to vectors) the inputs are whatever that takes.
+
+Sequences, targets and answers are on the host; all between is computed where the layers are.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.checks import namespace
+from fastrnn.engine.arrays import beside, entered, to_host
 from fastrnn.engine.batches import Symbols
+from fastrnn.engine.devices import Device
 from fastrnn.files import build
 from fastrnn.layers.modules import Dropout
 from fastrnn.sequences.pooling import Pool
@@ -44,7 +49,8 @@ class Encoder(Protocol):
     def forward(self, items: Sequence[Any], training: bool) -> tuple[Any, Array, Backward]:
         """Vectors (N, T, D), zero or any in padding; lengths (N,); where their gradients go.
 
-        Instead of vectors there may be `Symbols`, whose gradients then come as those of their rows.
+        The vectors are where its layers are, or NumPy's; the lengths are always NumPy's. Instead of
+        vectors there may be `Symbols`, whose gradients then come as those of their rows.
         """
 
 
@@ -189,7 +195,7 @@ class SequenceNetwork:
 
     def forward(self, items: Sequence[Any]) -> tuple[Array, Backward]:
         """Outputs (rows, n_outputs) in training mode, and ``backward(doutputs)``."""
-        x, lengths, encoder_back = self.encoder.forward(items, True)
+        x, lengths, encoder_back = self._encode(items, True)
         y, rnn_back = self._walk(x, lengths)
         rows, pool_back = self.pool(y, lengths)
         if self.drop is not None:
@@ -205,32 +211,46 @@ class SequenceNetwork:
 
         return out, backward
 
+    @property
+    def place(self) -> Device:
+        """Where the layers are."""
+        return self.output._device
+
+    @property
+    def like(self) -> Array:
+        """An array there."""
+        return self.output.params["weight"]
+
+    def _encode(self, items: Sequence[Any], training: bool) -> tuple[Any, Array, Backward]:
+        """What the recurrent layers read, beside them; lengths; where its gradients go."""
+        x, lengths, back = self.encoder.forward(items, training)
+        return beside(x, self.like) if isinstance(x, np.ndarray) else x, lengths, back
+
     def _with_beside(self, rows: Array, items: Sequence[Any]) -> Array:
         """The rows with what the linear layer sees beside them."""
         if self.beside is None:
             return rows
-        return np.concatenate([rows, self.beside(items)], axis=1)
+        return namespace(rows).concat([rows, beside(self.beside(items), rows)], axis=1)
 
     def _walk(self, x: Any, lengths: Array) -> tuple[Array, Callable[[Array], Any]]:
         """The recurrent layers, in windows if there are `tbptt_steps`."""
         T = (x.index if isinstance(x, Symbols) else x).shape[1]
         stride = self.tbptt_steps or max(T, 1)
         outputs, backs, state = [], [], None
-        for begin in range(0, T, stride):
-            part = _window(x, slice(begin, begin + stride))
-            y, state, back = self.rnn.forward(
-                part, state=state, lengths=np.clip(lengths - begin, 0, min(stride, T - begin))
-            )
+        windows = [slice(begin, min(begin + stride, T)) for begin in range(0, T, stride)]
+        for window in windows:
+            left = np.clip(lengths - window.start, 0, window.stop - window.start)
+            y, state, back = self.rnn.forward(_window(x, window), state=state, lengths=left)
             outputs.append(y)
             backs.append(back)
-        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+        y = outputs[0] if len(outputs) == 1 else namespace(outputs[0]).concat(outputs, axis=1)
 
         def backward(dy: Array) -> Any:
-            parts = [dy[:, i * stride : (i + 1) * stride] for i in range(len(backs))]
-            dx = [back(part)[0] for back, part in zip(backs, parts, strict=True)]
+            parts = zip(backs, windows, strict=True)
+            dx = [back(dy[:, window, ...])[0] for back, window in parts]
             if len(dx) == 1:
                 return dx[0]
-            return sum(dx) if isinstance(x, Symbols) else np.concatenate(dx, axis=1)
+            return sum(dx) if isinstance(x, Symbols) else namespace(dx[0]).concat(dx, axis=1)
 
         return y, backward
 
@@ -244,6 +264,10 @@ class SequenceNetwork:
         """What leaves the linear layer, for each row of `rows`."""
         return _join(self._in_chunks(items, self._outputs))
 
+    def judged(self, rows: Array) -> Array:
+        """What the linear layer makes of rows of the host."""
+        return to_host(self.output(beside(rows, self.like)))
+
     def _outputs(self, items: Sequence[Any]) -> Array:
         return self.output(self._with_beside(self._rows(items), items))
 
@@ -252,7 +276,7 @@ class SequenceNetwork:
         return [one for part in self._in_chunks(items, self._attention) for one in part]
 
     def _states(self, items: Sequence[Any]) -> tuple[Array, Array]:
-        x, lengths, _ = self.encoder.forward(items, False)
+        x, lengths, _ = self._encode(items, False)
         return self.rnn(x, lengths=lengths)[0], lengths
 
     def _rows(self, items: Sequence[Any]) -> Array:
@@ -260,7 +284,7 @@ class SequenceNetwork:
 
     def _attention(self, items: Sequence[Any]) -> list[Array]:
         y, lengths = self._states(items)
-        weights = self.pool.attend(y, lengths)[1]
+        weights = to_host(self.pool.attend(y, lengths)[1])
         return [row[:count] for row, count in zip(weights, lengths.tolist(), strict=True)]
 
     def _in_chunks(
@@ -274,17 +298,19 @@ class SequenceNetwork:
                 if end > begin and longest * (end + 1 - begin) > STEPS:
                     break
                 end += 1
-            yield function(items[begin:end])
+            with entered(self.like):
+                found = function(items[begin:end])
+            yield found
             begin = end
 
 
 def _window(x: Any, part: slice) -> Any:
     """Some of the steps."""
-    return Symbols(x.rows, x.index[:, part]) if isinstance(x, Symbols) else x[:, part]
+    return Symbols(x.rows, x.index[:, part]) if isinstance(x, Symbols) else x[:, part, ...]
 
 
 def _join(parts: Iterator[Array]) -> Array:
-    found = list(parts)
+    found = [to_host(part) for part in list(parts)]  # a device computes on while not asked
     return found[0] if len(found) == 1 else np.concatenate(found)
 
 
@@ -337,7 +363,7 @@ class Supervised:
         """The weighted mean loss and the weights' sum; adds gradients."""
         targets, weight = targets_of(batch)
         out, backward = self.network.forward(batch.inputs)
-        loss, dout = self.loss(out, targets, weight)
+        loss, dout = self.loss(out, beside(targets, out), beside(weight, out))
         backward(dout)
         return float(loss), float(weight.sum()), None
 

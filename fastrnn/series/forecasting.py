@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import losses
+from fastrnn.checks import namespace
+from fastrnn.engine.arrays import copied
 from fastrnn.sequences.data import Channels, Samples
 from fastrnn.sequences.targets import Loss, Quantities
 from fastrnn.series.differences import Differences, Scale, Window, Windows
@@ -238,14 +240,15 @@ def with_quantiles(point: Loss, levels: Sequence[float]) -> Loss:
     """
 
     def loss(outputs: Array, targets: Array, weight: Array) -> tuple[float, Array]:
-        out = outputs.reshape(*targets.shape, 1 + len(levels))
-        weight = np.repeat(weight[:, None], targets.shape[1], axis=1)
-        first, dpoint = point(np.ascontiguousarray(out[..., 0]), targets, weight)
+        xp = namespace(outputs)
+        out = xp.reshape(outputs, (*targets.shape, 1 + len(levels)))
+        weight = xp.repeat(weight[:, None], targets.shape[1], axis=1)
+        first, dpoint = point(copied(out[..., 0]), targets, weight)
         rest = out[..., 1:] + out[..., :1]
         second, drest = losses.quantile_error(rest, targets, levels, weight)
-        dpoint += drest.sum(axis=-1)
-        dout = np.concatenate([dpoint[..., None], drest], axis=-1)
-        return first + second, dout.reshape(outputs.shape)
+        dpoint += xp.sum(drest, axis=-1)
+        dout = xp.concat([dpoint[..., None], drest], axis=-1)
+        return first + second, xp.reshape(dout, outputs.shape)
 
     return loss
 

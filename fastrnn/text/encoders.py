@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.checks import namespace
 from fastrnn.engine import elementwise, masks
+from fastrnn.engine.arrays import beside, masked, take
+from fastrnn.engine.parameters import Form
 from fastrnn.layers.modules import Dropout
 from fastrnn.sequences.network import Spec, pad
 from fastrnn.sequences.pooling import real_steps
@@ -125,6 +128,7 @@ class TokenEncoder:
         ids, lengths = pad(items)
         if training and self.unknowns is not None:
             ids = self.unknowns(ids)
+        ids = beside(ids, self.embedding.params["weight"])
         if not training or self.drop is None:
             x, back = self.embedding.forward_symbols(ids)
             return x, lengths, back
@@ -194,15 +198,17 @@ class SpellingEncoder(TokenEncoder):
         ids, lengths = pad([item.ids for item in items])
         if training and self.unknowns is not None:
             ids = self.unknowns(ids)
-        words, words_back = self.embedding.forward(ids)
+        words, words_back = self.embedding.forward(beside(ids, self.embedding.params["weight"]))
+        xp = namespace(words)
         numbers = np.concatenate([item.numbers for item in items])
         used, which = np.unique(numbers, return_inverse=True)
         read, read_back = self._read([items[0].spellings[i] for i in used], training)
         real = real_steps(lengths, ids.shape[1])
         split = words.shape[2]
-        x = np.zeros((*ids.shape, self.width), words.dtype)
-        x[..., :split] = words
-        x[real, split:] = read[which]
+        spelling = np.zeros(ids.shape, np.int64)  # in padding any
+        spelling[real] = which
+        spelled = take(read, spelling.reshape(-1))
+        x = xp.concat([words, xp.reshape(spelled, (*ids.shape, read.shape[1]))], axis=2)
         if training and self.drop is not None:
             x, drop_back = self.drop.forward(x)
 
@@ -210,8 +216,8 @@ class SpellingEncoder(TokenEncoder):
             if training and self.drop is not None:
                 dx = drop_back(dx)
             words_back(dx[..., :split])
-            dread = np.zeros_like(read)
-            elementwise.scatter_add(dread, which, dx[real, split:])
+            dread = xp.zeros_like(read)
+            elementwise.scatter_add(dread, beside(which, dread), masked(dx[..., split:], real))
             read_back(dread)
 
         return x, lengths, backward
@@ -219,16 +225,21 @@ class SpellingEncoder(TokenEncoder):
     def _read(self, spellings: list[Array], training: bool) -> tuple[Array, Backward]:
         """The last states of both directions over each spelling: (U, 2 H)."""
         embedding, rnn = self.layers["char_embedding"], self.layers["char_rnn"]
+        like = embedding.params["weight"]
+        if not isinstance(like, np.ndarray):  # they go to a device at once
+            form = Form(None, [len(one) for one in spellings])
+            spellings = form.restore(beside(np.concatenate(spellings), like))
         x, embedding_back = embedding.forward_symbols(spellings)
         if training:
             _, state, rnn_back = rnn.forward(x)
         else:
             _, state = rnn(x)
         h = state[0] if isinstance(state, tuple) else state
+        xp = namespace(h)
 
         def backward(dread: Array) -> None:
-            dh = np.stack(np.split(dread, 2, axis=1))
-            dx, _ = rnn_back(None, (dh, np.zeros_like(dh)) if isinstance(state, tuple) else dh)
+            dh = xp.stack([dread[:, : rnn.hidden_size], dread[:, rnn.hidden_size :]])
+            dx, _ = rnn_back(None, (dh, xp.zeros_like(dh)) if isinstance(state, tuple) else dh)
             embedding_back(dx)
 
-        return np.concatenate(list(h), axis=1), backward
+        return xp.concat([h[0, ...], h[1, ...]], axis=1), backward
