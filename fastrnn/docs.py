@@ -6,7 +6,7 @@ import ast
 import inspect
 from typing import Any, TypeVar
 
-__all__ = ["ATTRIBUTES", "PARAMETERS", "documented"]
+__all__ = ["ARGUMENTS", "ATTRIBUTES", "PARAMETERS", "documented"]
 
 Class = TypeVar("Class", bound=type)
 
@@ -184,10 +184,18 @@ ATTRIBUTES = {
             Whether Ctrl-C ended the last training; the estimator keeps what it has learned.""",
 }
 
+ARGUMENTS = {  # of methods, by their marks
+    "{device}": """
+        device : str or array, optional
+            Where to train, as `to` takes it; the estimator stays there. By default the CPU, or
+            where a network is that training goes on with. X is read on the host anyway.""",
+}
+
 
 def documented(cls: Class) -> Class:
-    """Put shared texts where a class's docstring says ``{parameters}`` and ``{attributes}``.
+    """Put shared texts where docstrings of a class and its methods have marks.
 
+    A class's are ``{parameters}`` and ``{attributes}``, its methods' those of `ARGUMENTS`.
     Parameters come in the order of the constructor, with its defaults; what the docstring itself
     describes is left out.
     """
@@ -201,6 +209,11 @@ def documented(cls: Class) -> Class:
     attributes = [inspect.cleandoc(said) for name, said in ATTRIBUTES.items() if name not in own]
     text = text.replace("{parameters}", "\n".join(parameters))
     cls.__doc__ = text.replace("{attributes}", "\n".join(attributes))
+    for method in filter(inspect.isfunction, vars(cls).values()):
+        for mark, said in ARGUMENTS.items():
+            if method.__doc__ and mark in method.__doc__:
+                text = inspect.cleandoc(method.__doc__)
+                method.__doc__ = text.replace(mark, inspect.cleandoc(said))
     return cls
 
 

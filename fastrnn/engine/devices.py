@@ -18,7 +18,7 @@ import numpy as np
 from fastrnn.checks import Array, describe, is_cupy, library_of, namespace
 from fastrnn.engine.arrays import placed
 
-__all__ = ["HOST", "Device", "device_of", "find", "is_array", "is_host", "kind_name"]
+__all__ = ["HOST", "Device", "check_host", "device_of", "find", "is_array", "is_host", "kind_name"]
 
 nowhere = contextlib.nullcontext()
 
@@ -269,6 +269,16 @@ def library(array: Any) -> Any:
     """The module with an array library's ``from_dlpack``."""
     ask = getattr(array, "__array_namespace__", None)
     return sys.modules[library_of(array)] if ask is None else ask()
+
+
+def check_host(name: str, x: Any) -> None:
+    """Raise a ValueError if `x` is an array whose memory is another device's."""
+    if isinstance(x, np.ndarray) or not is_array(x) or not hasattr(x, "device") or is_host(x):
+        return
+    raise ValueError(
+        f"{name}: expected an array that the host can read, got {place(x)}; data are read on the "
+        "host, and fit(..., device=...) or to(device) lets a model compute elsewhere"
+    )
 
 
 def kind_name(x: Any) -> str:

@@ -467,7 +467,8 @@ def prepare_layer(layer: Any) -> None:
         layer.prepare()
         return
     for value in layer.params.values():
-        value.flags.writeable = False
+        if isinstance(value, np.ndarray):  # other libraries' cannot be protected
+            value.flags.writeable = False
 
 
 def check_layers(name: str, layers: Any) -> list[Layer]:

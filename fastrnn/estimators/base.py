@@ -23,6 +23,8 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
+from fastrnn.engine.devices import Device, find
+from fastrnn.engine.parameters import move
 from fastrnn.files import FormatError
 from fastrnn.sequences.network import (
     Encoder,
@@ -202,6 +204,7 @@ class SequenceEstimator(BaseEstimator):
         held_out: Examples | None,
         before: dict[str, Any],
         *,
+        device: Device | None = None,
         keep_optimizer: bool = False,
     ) -> Self:
         """Train the network.
@@ -210,10 +213,15 @@ class SequenceEstimator(BaseEstimator):
         ----------
         before : dict
             All attributes as they were before `fit`; so they are again if training fails.
+        device : Device, optional
+            Where to move the network before.
         keep_optimizer : bool
             Go on with the optimizer of the last such call, as `partial_fit` does.
         """
+        layers, place = self.layers_.values(), self._network.place
         try:
+            if device is not None:
+                move(layers, device)
             training = Training(
                 Supervised(self._network, loss),
                 *self._batches_and_plan(examples, plan),
@@ -224,6 +232,7 @@ class SequenceEstimator(BaseEstimator):
             )
             outcome = training.run()
         except Exception:
+            move(layers, place)
             self._restore(before)
             raise
         self._optimizer = training.optimizer if keep_optimizer else None
@@ -275,6 +284,32 @@ class SequenceEstimator(BaseEstimator):
         self.n_iter_ = len(self.loss_curve_)
         self.best_loss_ = best_loss
         self.interrupted_ = interrupted
+
+    # Devices
+
+    @property
+    def device(self) -> str:
+        """Where the fitted network is: ``"cpu"``, ``"cuda:0"``, ..."""
+        check_is_fitted(self, "layers_")
+        return self._network.place.name
+
+    def to(self, device: Any) -> Self:
+        """Move the fitted network to another device, where it then trains and answers.
+
+        Streams made before stay where they are.
+
+        Parameters
+        ----------
+        device : str or array
+            As for a layer's ``to``; data are read, and answers come, on the host anyway.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self, "layers_")
+        move(self.layers_.values(), find(device))
+        return self
 
     # Files
 

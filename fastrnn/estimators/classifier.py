@@ -157,6 +157,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         sample_weight: Any = None,
         lengths: Any = None,
         eval_set: Any = None,
+        device: Any = None,
     ) -> Self:
         """Train on sequences and their classes.
 
@@ -173,6 +174,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         eval_set : (X, y) or (X, y, lengths), optional
             What to measure ``validation_loss`` on after each epoch, and to watch with
             `early_stopping`; then nothing of X is held out.
+        {device}
 
         Returns
         -------
@@ -188,7 +190,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         FloatingPointError
             If the loss becomes infinite or NaN in the first epoch.
         """
-        return self._fit(X, y, sample_weight, lengths, eval_set)
+        return self._fit(X, y, sample_weight, lengths, eval_set, device=device)
 
     def partial_fit(
         self,
@@ -198,6 +200,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
         *,
         sample_weight: Any = None,
         lengths: Any = None,
+        device: Any = None,
     ) -> Self:
         """Train for one pass over some sequences, going on where the last call stopped.
 
@@ -206,7 +209,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
 
         Parameters
         ----------
-        X, y, sample_weight, lengths
+        X, y, sample_weight, lengths, device
             As for `fit`.
         classes : array (K,), optional
             All classes that will ever come; needed by the first call unless its y has all.
@@ -222,7 +225,7 @@ class RNNClassifier(SequenceClassifier, PooledNumbers):
             those of the first call, or with ``class_weight="balanced"``, which would need all y.
         """
         self._check_classes(classes)
-        return self._fit(X, y, sample_weight, lengths, partial=True, classes=classes)
+        return self._fit(X, y, sample_weight, lengths, device=device, partial=True, classes=classes)
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
         """Tell the class of each sequence.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastrnn.checks import describe
+from fastrnn.engine.devices import check_host, find
 from fastrnn.estimators.base import Examples, SequenceEstimator, held_out_index
 from fastrnn.files import FormatError
 from fastrnn.sequences.data import Samples
@@ -90,6 +91,7 @@ class SupervisedEstimator(SequenceEstimator):
 
     def _weights(self, sample_weight: Any, samples: Samples) -> Any:
         """A weight for each sequence, float64."""
+        check_host("sample_weight", sample_weight)
         weight = _check_sample_weight(
             sample_weight, np.empty((len(samples), 1)), dtype=np.float64,
             ensure_non_negative=True,
@@ -123,11 +125,13 @@ class SupervisedEstimator(SequenceEstimator):
         lengths: Any = None,
         eval_set: Any = None,
         *,
+        device: Any = None,
         partial: bool = False,
         classes: Any = None,
     ) -> Self:
         """Read, check, make a network or go on with the one there is, and train it."""
         plan = self._check_parameters()
+        target = None if device is None else find(device)
         if partial:
             plan = dataclasses.replace(plan, max_iter=1, early_stopping=False)
         go_on = (partial or self.warm_start) and hasattr(self, "layers_")
@@ -159,7 +163,9 @@ class SupervisedEstimator(SequenceEstimator):
             if not go_on:
                 width, dtype, encoder = self._entrance(samples)
                 self._make_network(width, self._targets.n_outputs, dtype, encoder)
-        return self._train(plan, self._loss(), examples, held_out, before, keep_optimizer=partial)
+        return self._train(
+            plan, self._loss(), examples, held_out, before, device=target, keep_optimizer=partial
+        )
 
     def _examples(self, samples: Samples, y: Any, weight: Any, name: str = "y") -> Examples:
         """What the network learns from, or is validated with."""

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from fastrnn import files
 from fastrnn.checks import check_int, check_positive_int
 from fastrnn.docs import documented
+from fastrnn.engine.devices import find
 from fastrnn.estimators.base import Examples
 from fastrnn.estimators.series import OF_VALUES, SeriesEstimator
 from fastrnn.sequences.network import Loss
@@ -209,7 +210,7 @@ class Forecaster(SeriesEstimator):
 
     # Fitting
 
-    def fit(self, y: Any, X: Any = None) -> Self:
+    def fit(self, y: Any, X: Any = None, *, device: Any = None) -> Self:
         """Train on the windows of one series or several.
 
         Parameters
@@ -220,6 +221,7 @@ class Forecaster(SeriesEstimator):
         X : array (T, D) or (T,), list of such, or array (n_series, T, D), optional
             Covariates: what is known of each step beforehand, such as prices or holidays. For
             several series of one length, (T, D) is what all share.
+        {device}
 
         Returns
         -------
@@ -233,6 +235,7 @@ class Forecaster(SeriesEstimator):
             follows it. The forecaster is then as it was.
         """
         plan = self._check_parameters()
+        target = None if device is None else find(device)
         go_on = self.warm_start and hasattr(self, "layers_")
         with self._unchanged_on_error() as before:
             if go_on:
@@ -263,7 +266,7 @@ class Forecaster(SeriesEstimator):
             histories = self._forecasting.histories(series, covariates)
             parts = [self._forecasting.learnable(history) for history in histories]
             examples, held_out = self._split(parts, plan.early_stopping)
-        self._train(plan, self._loss(), examples, held_out, before)
+        self._train(plan, self._loss(), examples, held_out, before, device=target)
         self._tails = [one.part(len(one.z) - windows.reach, len(one.z)) for one in histories]
         self.mase_scale_ = np.array([absolute_step(one, self.seasonal) for one in series])
         if self.strategy == "recursive" and self.quantiles is not None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
 
 from fastrnn.checks import check_bool, check_option
+from fastrnn.engine.devices import check_host
 from fastrnn.estimators.fitting import Entrance, SupervisedEstimator
 from fastrnn.files import FormatError
 from fastrnn.sequences.data import LAYOUTS, MISSING, Channels, Samples, form_of, read_samples
@@ -89,6 +90,7 @@ class NumericSequences(SupervisedEstimator):
 
     def _read_table(self, X: Any, reset: bool, name: str) -> Array:
         """A table (n, T) as an array, its columns compared with those of fit."""
+        check_host(name, X)
         checks = {
             "dtype": [np.float64, np.float32],
             "ensure_all_finite": "allow-nan" if self.missing == "skip" else True,

@@ -160,6 +160,7 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         sample_weight: Any = None,
         lengths: Any = None,
         eval_set: Any = None,
+        device: Any = None,
     ) -> Self:
         """Train on sequences and their numbers.
 
@@ -176,6 +177,7 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         eval_set : (X, y) or (X, y, lengths), optional
             What to measure ``validation_loss`` on after each epoch, and to watch with
             `early_stopping`; then nothing of X is held out.
+        {device}
 
         Returns
         -------
@@ -191,10 +193,16 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         FloatingPointError
             If the loss becomes infinite or NaN in the first epoch.
         """
-        return self._fit(X, y, sample_weight, lengths, eval_set)
+        return self._fit(X, y, sample_weight, lengths, eval_set, device=device)
 
     def partial_fit(
-        self, X: Any, y: Any, *, sample_weight: Any = None, lengths: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        lengths: Any = None,
+        device: Any = None,
     ) -> Self:
         """Train for one pass over some sequences, going on where the last call stopped.
 
@@ -204,7 +212,7 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
 
         Parameters
         ----------
-        X, y, sample_weight, lengths
+        X, y, sample_weight, lengths, device
             As for `fit`.
 
         Returns
@@ -216,7 +224,7 @@ class RNNRegressor(RegressorMixin, PooledNumbers):
         ValueError
             See `fit`; and if y has another number of targets than in the first call.
         """
-        return self._fit(X, y, sample_weight, lengths, partial=True)
+        return self._fit(X, y, sample_weight, lengths, device=device, partial=True)
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
         """Tell the number, or the numbers, of each sequence.

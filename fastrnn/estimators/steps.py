@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import describe
+from fastrnn.engine.devices import check_host
 from fastrnn.sequences.data import Samples
 
 __all__ = ["read_steps"]
@@ -26,6 +27,7 @@ def read_steps(name: str, values: Any, samples: Samples, what: str) -> list[Arra
     what : str
         What they are, for messages.
     """
+    check_host(name, values)
     shape = getattr(values, "shape", None)
     if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__len__"):
         raise TypeError(f"{name}: expected a list of sequences of {what}, got {describe(values)}")

@@ -280,6 +280,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         sample_weight: Any = None,
         lengths: Any = None,
         eval_set: Any = None,
+        device: Any = None,
     ) -> Self:
         """Train on sequences and the labels of their steps.
 
@@ -295,6 +296,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         eval_set : (X, y) or (X, y, lengths), optional
             What to measure ``validation_loss`` on after each epoch, and to watch with
             `early_stopping`; then nothing of X is held out.
+        {device}
 
         Returns
         -------
@@ -312,7 +314,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         FloatingPointError
             If the loss becomes infinite or NaN in the first epoch.
         """
-        return self._fit(X, y, sample_weight, lengths, eval_set)
+        return self._fit(X, y, sample_weight, lengths, eval_set, device=device)
 
     def partial_fit(
         self,
@@ -322,6 +324,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
         *,
         sample_weight: Any = None,
         lengths: Any = None,
+        device: Any = None,
     ) -> Self:
         """Train for one pass over some sequences, going on where the last call stopped.
 
@@ -331,7 +334,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
 
         Parameters
         ----------
-        X, y, sample_weight, lengths
+        X, y, sample_weight, lengths, device
             As for `fit`.
         classes : array (K,), optional
             All labels that will ever come; needed by the first call unless its y has all.
@@ -347,7 +350,7 @@ class SequenceTagger(ClassOutputs, TokenSequences, NumericSequences):
             those of the first call, or with ``class_weight="balanced"``, which would need all y.
         """
         self._check_classes(classes)
-        return self._fit(X, y, sample_weight, lengths, partial=True, classes=classes)
+        return self._fit(X, y, sample_weight, lengths, device=device, partial=True, classes=classes)
 
     # Inference
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, column_or_1d
 
 from fastrnn.checks import check_real, describe
+from fastrnn.engine.devices import check_host
 from fastrnn.sequences.targets import describe_values
 
 __all__ = ["class_factors", "read_target"]
@@ -21,6 +22,7 @@ def read_target(estimator: str, y: Any, n: int, *, numeric: bool, name: str = "y
     """One target for each of n sequences, (n,) or (n, K), finite if they are numbers."""
     if y is None:
         raise ValueError(f"{estimator} requires y to be passed, but the target y is None")
+    check_host(name, y)
     y = check_array(
         y,
         dtype="numeric" if numeric else None,

@@ -163,7 +163,15 @@ class TextClassifier(SequenceClassifier, TokenSequences):
             raise ValueError(f"lengths: expected none with texts, got {describe(lengths)}")
         return self._read_texts(X, self.level, reset, name)
 
-    def fit(self, X: Any, y: Any, *, sample_weight: Any = None, eval_set: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        eval_set: Any = None,
+        device: Any = None,
+    ) -> Self:
         """Train on texts and their classes.
 
         Parameters
@@ -176,6 +184,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         eval_set : (X, y), optional
             What to measure ``validation_loss`` on after each epoch, and to watch with
             `early_stopping`; then nothing of X is held out.
+        {device}
 
         Returns
         -------
@@ -191,10 +200,16 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         FloatingPointError
             If the loss becomes infinite or NaN in the first epoch.
         """
-        return self._fit(X, y, sample_weight, eval_set=eval_set)
+        return self._fit(X, y, sample_weight, eval_set=eval_set, device=device)
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        *,
+        sample_weight: Any = None,
+        device: Any = None,
     ) -> Self:
         """Train for one pass over some texts, going on where the last call stopped.
 
@@ -203,7 +218,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, device
             As for `fit`.
         classes : array (K,), optional
             All classes that will ever come; needed by the first call unless its y has all.
@@ -219,7 +234,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
             those of the first call, or with ``class_weight="balanced"``, which would need all y.
         """
         self._check_classes(classes)
-        return self._fit(X, y, sample_weight, partial=True, classes=classes)
+        return self._fit(X, y, sample_weight, device=device, partial=True, classes=classes)
 
     def predict(self, X: Any) -> Array:
         """Tell the class of each text.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import check_lengths, describe
+from fastrnn.engine.devices import check_host
 
 __all__ = ["LAYOUTS", "MISSING", "Channels", "Samples", "form_of", "read_samples"]
 
@@ -161,6 +162,7 @@ def _axes(layout: str) -> tuple[str, str, str]:
 
 def _numbers(name: str, x: Any) -> Array:
     """`x` as an array of float32 or float64."""
+    check_host(name, x)
     try:
         x = np.asarray(x)
         if x.dtype == object:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import as_real_array, describe
+from fastrnn.engine.devices import check_host
 
 __all__ = ["read_covariates", "read_series"]
 
@@ -66,6 +67,7 @@ def _is_several(y: Any) -> bool:
 
 
 def _numbers(name: str, x: Any) -> Array:
+    check_host(name, x)
     x = np.asarray(x)
     if x.dtype == object:  # a frame's columns of several types, or a list of unlike ones
         try:

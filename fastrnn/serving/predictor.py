@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import files
-from fastrnn.engine.parameters import prepare_layer
+from fastrnn.engine.devices import HOST, find
+from fastrnn.engine.parameters import move, prepare_layer
 from fastrnn.files import FormatError
 from fastrnn.sequences.network import SequenceNetwork
 from fastrnn.series.serving import Forecasts
@@ -67,12 +68,14 @@ class Predictor:
         return f"Predictor({self.estimator})"
 
     @staticmethod
-    def load(path: files.Path, *, check_finite: bool = False, mmap: bool = False) -> Predictor:
+    def load(
+        path: files.Path, *, check_finite: bool = False, mmap: bool = False, device: Any = "cpu"
+    ) -> Predictor:
         """Read a file that an estimator's ``save`` has written.
 
         Parameters
         ----------
-        path, check_finite, mmap
+        path, check_finite, mmap, device
             As for `fastrnn.load`.
 
         Returns
@@ -84,10 +87,11 @@ class Predictor:
         FormatError
             See `fastrnn.load`; and if the file holds no estimator.
         """
+        target = find(device)
         found = files.load_as(path, check_finite=check_finite, mmap=mmap, predictor=True)
         if not isinstance(found, Predictor):
             raise FormatError(f"path: expected the file of an estimator, got {found!r:.80}")
-        return found
+        return found if target is HOST else found.to(target)
 
     @classmethod
     def from_file(cls, remembered: Mapping[str, Any], tensors: Mapping[str, Any]) -> Self:
@@ -134,6 +138,28 @@ class Predictor:
         The layers' parameters become read-only.
         """
         prepare_network(self._answers.network)
+        return self
+
+    @property
+    def device(self) -> str:
+        """Where the network is: ``"cpu"``, ``"cuda:0"``, ..."""
+        return self._answers.network.place.name
+
+    def to(self, device: Any) -> Self:
+        """Move the network to another device, where it then answers.
+
+        Streams made before stay where they are.
+
+        Parameters
+        ----------
+        device : str or array
+            As for a layer's ``to``; data are read, and answers come, on the host anyway.
+
+        Returns
+        -------
+        self
+        """
+        move(self.layers_.values(), find(device))
         return self
 
     # Answers

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import as_real_array, check_option
+from fastrnn.engine.arrays import beside, to_host
+from fastrnn.engine.devices import check_host
 from fastrnn.sequences.data import Samples
 from fastrnn.sequences.reading import NumberReader
 from fastrnn.serving.judge import Judge
@@ -52,6 +54,7 @@ class AnswerStream:
         self._answer = check_option("answer", answer, known)
         self._judge, self._reader, self._pooling = judge, inner, pooling
         self._stream = judge.network.rnn.stream(batch_size)
+        self._like = judge.network.like  # where the stream stays
         self._largest = self._nothing(self._stream.batch_size)
 
     @property
@@ -71,7 +74,8 @@ class AnswerStream:
         array (N,) or (N, K)
             The answers of `answer`, a row for each sequence.
         """
-        x = as_real_array("x_t", x_t, self._reader.dtype)
+        check_host("x_t", x_t)
+        x = to_host(as_real_array("x_t", x_t, self._reader.dtype))
         if x.shape != (self.batch_size, self._reader.width):
             wanted = (self.batch_size, self._reader.width)
             raise ValueError(f"x_t: expected shape {wanted}, got {x.shape}")
@@ -90,7 +94,8 @@ class AnswerStream:
             The answers after each of them.
         """
         N, D = self.batch_size, self._reader.width
-        x = as_real_array("chunk", chunk, self._reader.dtype)
+        check_host("chunk", chunk)
+        x = to_host(as_real_array("chunk", chunk, self._reader.dtype))
         if x.ndim != 3 or x.shape[::2] != (N, D):
             raise ValueError(f"chunk: expected shape ({N}, t, {D}), got {x.shape}")
         if not np.isfinite(x).all():
@@ -98,14 +103,15 @@ class AnswerStream:
         if self._reader.channels is not None and x.size:
             whole = Samples([x.reshape(-1, D)], np.array([x.shape[1] * N]))
             x = self._reader.channels.scaled(whole).items[0].reshape(x.shape)
-        h = self._stream.push(x)
+        h = to_host(self._stream.push(beside(x, self._like)))
         if self._pooling == "max" and x.size:
             h = np.maximum.accumulate(np.concatenate([self._largest[:, None], h], axis=1), axis=1)
             h = h[:, 1:]
             self._largest = h[:, -1].copy()
         rows = np.ascontiguousarray(h).reshape(-1, h.shape[2])
         if self._answer != "transform":
-            rows = getattr(self._judge.targets, self._answer)(self._judge.network.output(rows))
+            outputs = self._judge.network.judged(rows)
+            rows = getattr(self._judge.targets, self._answer)(outputs)
         return rows.reshape(N, x.shape[1], *rows.shape[1:])
 
     def reset(self, rows: Any = None) -> None:
