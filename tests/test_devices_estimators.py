@@ -231,15 +231,23 @@ def test_a_device_that_is_not_there_changes_nothing() -> None:
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_no_room_for_a_network(fake_cupy: Any, warm: bool) -> None:
+    class Count:
+        steps = 0
+
+        def after_step(self, state: Any) -> None:
+            self.steps += 1
+
     fitted = fastrnn.RNNClassifier(**SMALL).fit(RAGGED, CLASSES)
-    state, before = dict(fitted.__dict__), fitted.predict_proba(RAGGED)
-    fitted.warm_start = warm
-    for after in (0, 5, 20):
+    before, count = fitted.predict_proba(RAGGED), Count()
+    fitted.set_params(warm_start=warm, callbacks=[count])
+    state = dict(fitted.__dict__)
+    for after in (0, 5, 50, 250):  # nowhere, in moving, in the first step and after it
         with failing(after), pytest.raises(MemoryError):
             fitted.fit(RAGGED, CLASSES, device="cuda:1")
-        assert fitted.__dict__ == {**state, "warm_start": warm}
+        assert fitted.__dict__ == state
         assert fitted.device == "cpu"
         np.testing.assert_array_equal(fitted.predict_proba(RAGGED), before)
+    assert count.steps, "none has failed after a step"
 
 
 def test_arrays_on_a_device_are_refused(fake_cupy: Any) -> None:

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from finite_differences import assert_gradients
+from kinds import put, stays
 
 from fastrnn import Linear
+from fastrnn.engine.arrays import entered, to_host
 from fastrnn.sequences.pooling import POOLINGS, Pool, real_steps
+
+__all__ = ["put"]
 
 N, T, P, FORWARD = 4, 6, 5, 3
 LENGTHS = np.array([6, 1, 4, 3])
@@ -153,3 +157,24 @@ def test_backward_does_not_write_into_what_it_is_given(
     backward(drows)
     assert (drows == 1).all()
     np.testing.assert_array_equal(y, kept)
+
+
+@every_pooling
+def test_arrays_of_other_kinds(pooling: str | None, put: Any, rng: np.random.Generator) -> None:
+    """Also where values are equal, as they are in every other column."""
+    y, used = padded(rng), layers()
+    y[..., ::2] = np.round(y[..., ::2])
+    there = {name: layer.to(put.device) for name, layer in layers().items()}
+    rows, backward = Pool(pooling, FORWARD, used)(y, LENGTHS)
+    drows = rng.standard_normal(rows.shape)
+    dy = backward(drows)
+    with entered(put(y)):
+        its_rows, its_backward = Pool(pooling, FORWARD, there)(put(y), LENGTHS)
+        its_dy = its_backward(put(drows))
+    stays(put(y), [its_rows, its_dy])
+    exact = {"rtol": 0, "atol": 1e-14 if pooling in ("mean", "attention") else 0}
+    np.testing.assert_allclose(to_host(its_rows), rows, **exact)
+    np.testing.assert_allclose(to_host(its_dy), dy, **exact)
+    for name, layer in used.items():
+        for key, grad in layer.grads.items():
+            np.testing.assert_allclose(to_host(there[name].grads[key]), grad, rtol=0, atol=1e-13)

@@ -28,6 +28,9 @@ from fastrnn.engine.devices import HOST, Device, find, kind_name
 from fastrnn.engine.locks import Lock
 from fastrnn.files import Path, Savable, taken
 
+Settled = tuple[Device, dict[str, Array], dict[str, Array]]
+"""Where a layer is, with its parameters and gradients there."""
+
 
 class Layer(Savable):
     """Named parameters and their gradients, arrays that stay the same until the layer is moved.
@@ -235,27 +238,39 @@ class Layer(Savable):
         return sum(math.prod(p.shape) for p in self.params.values())
 
 
-def move(layers: Iterable[Any], device: Device) -> None:
+def move(layers: Iterable[Any], device: Device) -> Callable[[], None]:
     """Move all layers, or none of them where one cannot be moved.
+
+    Returns
+    -------
+    callable
+        Puts them back, with the arrays that they had: whatever has happened since is undone.
 
     Raises
     ------
     TypeError
         If one is no layer of this library's.
     """
-    moved: dict[int, tuple[Layer, dict[str, Array], dict[str, Array]]] = {}
+    moved: dict[int, tuple[Layer, Settled, Settled]] = {}
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"layers: expected layers that can be moved, got {describe(layer)}")
         for leaf in layer._leaves():
             if id(leaf) not in moved and leaf._device is not None and leaf._device != device:
+                old = leaf._device, dict(leaf.params), dict(leaf.grads)
                 params, grads = (
                     {name: device.put(to_host(array)) for name, array in arrays.items()}
-                    for arrays in (leaf.params, leaf.grads)
+                    for arrays in old[1:]
                 )
-                moved[id(leaf)] = leaf, params, grads
-    for leaf, params, grads in moved.values():
-        leaf._settle(device, params, grads)
+                moved[id(leaf)] = leaf, old, (device, params, grads)
+    for leaf, _, new in moved.values():
+        leaf._settle(*new)
+
+    def back() -> None:
+        for leaf, old, _ in moved.values():
+            leaf._settle(*old)
+
+    return back
 
 
 class Backward:

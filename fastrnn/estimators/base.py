@@ -218,10 +218,10 @@ class SequenceEstimator(BaseEstimator):
         keep_optimizer : bool
             Go on with the optimizer of the last such call, as `partial_fit` does.
         """
-        layers, place = self.layers_.values(), self._network.place
+        back = None
         try:
             if device is not None:
-                move(layers, device)
+                back = move(self.layers_.values(), device)
             training = Training(
                 Supervised(self._network, loss),
                 *self._batches_and_plan(examples, plan),
@@ -232,7 +232,8 @@ class SequenceEstimator(BaseEstimator):
             )
             outcome = training.run()
         except Exception:
-            move(layers, place)
+            if back is not None:
+                back()
             self._restore(before)
             raise
         self._optimizer = training.optimizer if keep_optimizer else None
