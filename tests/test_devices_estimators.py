@@ -229,25 +229,32 @@ def test_a_device_that_is_not_there_changes_nothing() -> None:
             ask(fastrnn.RNNClassifier())
 
 
-@pytest.mark.parametrize("warm", [False, True])
-def test_no_room_for_a_network(fake_cupy: Any, warm: bool) -> None:
-    class Count:
-        steps = 0
-
-        def after_step(self, state: Any) -> None:
-            self.steps += 1
-
-    fitted = fastrnn.RNNClassifier(**SMALL).fit(RAGGED, CLASSES)
-    before, count = fitted.predict_proba(RAGGED), Count()
-    fitted.set_params(warm_start=warm, callbacks=[count])
-    state = dict(fitted.__dict__)
-    for after in (0, 5, 50, 250):  # nowhere, in moving, in the first step and after it
-        with failing(after), pytest.raises(MemoryError):
-            fitted.fit(RAGGED, CLASSES, device="cuda:1")
-        assert fitted.__dict__ == state
-        assert fitted.device == "cpu"
-        np.testing.assert_array_equal(fitted.predict_proba(RAGGED), before)
-    assert count.steps, "none has failed after a step"
+@pytest.mark.parametrize("name", ["new", "warm", "forecaster"])
+def test_no_room_for_a_network(fake_cupy: Any, name: str) -> None:
+    """Wherever memory ends, an estimator is as it was before."""
+    if name == "forecaster":
+        model: Any = forecaster(strategy="recursive", quantiles=[0.5])
+        data: Any = SERIES[:20], KNOWN[:20]
+    else:
+        data = RAGGED, CLASSES
+        model = fastrnn.RNNClassifier(**SMALL).fit(*data)
+        model.set_params(warm_start=name == "warm")
+    state, after, failed = dict(model.__dict__), 0, 0
+    before = None if name == "forecaster" else model.predict_proba(RAGGED)
+    while True:
+        try:
+            with failing(after):
+                model.fit(*data, device="cuda:1")
+            break
+        except MemoryError:
+            failed += 1
+        assert model.__dict__ == state
+        if before is not None:
+            assert model.device == "cpu"
+            np.testing.assert_array_equal(model.predict_proba(RAGGED), before)
+        after += 1 + after // 10
+    assert failed > 10
+    assert model.device == "cuda:1"
 
 
 def test_arrays_on_a_device_are_refused(fake_cupy: Any) -> None:
@@ -297,7 +304,9 @@ def test_tensors_on_the_host_are_read_as_ever(torch: Any) -> None:
 
 
 def test_devices_are_no_parameters_and_may_be_routed(fake_cupy: Any) -> None:
+    from sklearn.linear_model import Ridge
     from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
 
     model = fastrnn.RNNClassifier(**SMALL)
     assert "device" not in model.get_params()
@@ -314,5 +323,7 @@ def test_devices_are_no_parameters_and_may_be_routed(fake_cupy: Any) -> None:
         with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError, match="device"):
             search.fit(DENSE, CLASSES, device="cuda:1")
         model.set_fit_request(device=True)
+        pipe = make_pipeline(model, Ridge()).fit(DENSE, NUMBERS[:, 0] > 0, device="cuda:0")
+        assert pipe[0].device == "cuda:0"
         found = GridSearchCV(model, grid, cv=2, error_score="raise")
         assert found.fit(DENSE, CLASSES, device="cuda:1").best_estimator_.device == "cuda:1"

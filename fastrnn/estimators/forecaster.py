@@ -266,11 +266,11 @@ class Forecaster(SeriesEstimator):
             histories = self._forecasting.histories(series, covariates)
             parts = [self._forecasting.learnable(history) for history in histories]
             examples, held_out = self._split(parts, plan.early_stopping)
-        self._train(plan, self._loss(), examples, held_out, before, device=target)
-        self._tails = [one.part(len(one.z) - windows.reach, len(one.z)) for one in histories]
-        self.mase_scale_ = np.array([absolute_step(one, self.seasonal) for one in series])
-        if self.strategy == "recursive" and self.quantiles is not None:
-            self._forecasting.set_residuals(self._forecasts.outputs, parts, self._random)
+            self._train(plan, self._loss(), examples, held_out, before, device=target)
+            self._tails = [one.part(len(one.z) - windows.reach, len(one.z)) for one in histories]
+            self.mase_scale_ = np.array([absolute_step(one, self.seasonal) for one in series])
+            if self.strategy == "recursive" and self.quantiles is not None:
+                self._forecasting.set_residuals(self._forecasts.outputs, parts, self._random)
         return self
 
     def _split(

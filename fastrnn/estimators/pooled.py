@@ -112,13 +112,19 @@ class PooledNumbers(Pooled, NumericSequences):
         return out
 
     def fit_transform(
-        self, X: Any, y: Any = None, *, sample_weight: Any = None, lengths: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        lengths: Any = None,
+        device: Any = None,
     ) -> Array:
         """Train, and compute the pooled states of the same sequences.
 
         Parameters
         ----------
-        X, y, sample_weight, lengths
+        X, y, sample_weight, lengths, device
             As for `fit`.
 
         Returns
@@ -126,4 +132,5 @@ class PooledNumbers(Pooled, NumericSequences):
         array (n, P)
             See `transform`.
         """
-        return self.fit(X, y, sample_weight=sample_weight, lengths=lengths).transform(X, lengths)
+        fitted = self.fit(X, y, sample_weight=sample_weight, lengths=lengths, device=device)
+        return fitted.transform(X, lengths)

@@ -321,12 +321,14 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         """
         return self._pooled_states(X)
 
-    def fit_transform(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Array:
+    def fit_transform(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, device: Any = None
+    ) -> Array:
         """Train, and compute the pooled states of the same texts.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, device
             As for `fit`.
 
         Returns
@@ -334,7 +336,7 @@ class TextClassifier(SequenceClassifier, TokenSequences):
         array (n, P)
             See `transform`.
         """
-        return self.fit(X, y, sample_weight=sample_weight).transform(X)
+        return self.fit(X, y, sample_weight=sample_weight, device=device).transform(X)
 
     @available_if(attends)  # type: ignore[untyped-decorator]
     def attention_weights(self, X: Any) -> list[Array]:
