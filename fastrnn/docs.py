@@ -188,7 +188,7 @@ ARGUMENTS = {  # of methods, by their marks
     "{device}": """
         device : str or array, optional
             Where to train, as `to` takes it; the estimator stays there. By default the CPU, or
-            where a network is that training goes on with. X is read on the host anyway.""",
+            where a network is that training goes on with. Data are read on the host anyway.""",
 }
 
 
