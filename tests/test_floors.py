@@ -84,7 +84,7 @@ FLOORS = [
         "engine.products",
         "engine.parameters",
     ],
-    ["cuda.plans", "engine.attending", "engine.doors", "engine.elementwise"],
+    ["cuda.plans", "engine.attending", "engine.doors", "engine.elementwise", "engine.movable"],
     ["cuda.engine"],
     ["engine.recurrence"],
     ["engine.stack"],

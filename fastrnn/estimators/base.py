@@ -23,7 +23,8 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
-from fastrnn.engine.devices import Device, find
+from fastrnn.engine.devices import Device
+from fastrnn.engine.movable import Movable
 from fastrnn.engine.parameters import move
 from fastrnn.files import FormatError
 from fastrnn.sequences.network import (
@@ -86,7 +87,7 @@ class Examples(NamedTuple):
         return Examples(*(taken(part, index) for part in self))
 
 
-class SequenceEstimator(BaseEstimator):
+class SequenceEstimator(Movable, BaseEstimator):
     """Base of the estimators: the constructor's parameters are the subclass's own.
 
     A subclass reads X and y, and names its loss; this class makes the network, trains it with the
@@ -99,6 +100,10 @@ class SequenceEstimator(BaseEstimator):
 
     history_: dict[str, list[float]]
     layers_: dict[str, Any]
+
+    def _fitted_layers(self) -> dict[str, Any]:
+        check_is_fitted(self, "layers_")
+        return self.layers_
 
     def _check_parameters(self) -> Plan:
         """Check all shared parameters; the plan of training."""
@@ -285,32 +290,6 @@ class SequenceEstimator(BaseEstimator):
         self.n_iter_ = len(self.loss_curve_)
         self.best_loss_ = best_loss
         self.interrupted_ = interrupted
-
-    # Devices
-
-    @property
-    def device(self) -> str:
-        """Where the fitted network is: ``"cpu"``, ``"cuda:0"``, ..."""
-        check_is_fitted(self, "layers_")
-        return self._network.place.name
-
-    def to(self, device: Any) -> Self:
-        """Move the fitted network to another device, where it then trains and answers.
-
-        Streams made before stay where they are.
-
-        Parameters
-        ----------
-        device : str or array
-            As for a layer's ``to``; data are read, and answers come, on the host anyway.
-
-        Returns
-        -------
-        self
-        """
-        check_is_fitted(self, "layers_")
-        move(self.layers_.values(), find(device))
-        return self
 
     # Files
 

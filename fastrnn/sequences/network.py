@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from fastrnn.checks import namespace
 from fastrnn.engine.arrays import beside, entered, to_host
 from fastrnn.engine.batches import Symbols
-from fastrnn.engine.devices import Device
 from fastrnn.files import build
 from fastrnn.layers.modules import Dropout
 from fastrnn.sequences.pooling import Pool
@@ -212,13 +211,8 @@ class SequenceNetwork:
         return out, backward
 
     @property
-    def place(self) -> Device:
-        """Where the layers are."""
-        return self.output._device
-
-    @property
     def like(self) -> Array:
-        """An array there."""
+        """An array where the layers are."""
         return self.output.params["weight"]
 
     def _encode(self, items: Sequence[Any], training: bool) -> tuple[Any, Array, Backward]:

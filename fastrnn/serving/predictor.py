@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastrnn import files
 from fastrnn.engine.devices import HOST, find
-from fastrnn.engine.parameters import move, prepare_layer
+from fastrnn.engine.movable import Movable
+from fastrnn.engine.parameters import prepare_layer
 from fastrnn.files import FormatError
 from fastrnn.sequences.network import SequenceNetwork
 from fastrnn.series.serving import Forecasts
@@ -25,7 +26,7 @@ __all__ = ["Predictor", "prepare_network"]
 Array = NDArray[Any]
 
 
-class Predictor:
+class Predictor(Movable):
     """What a saved estimator answers with, without scikit-learn: NumPy and SciPy are enough.
 
     `fastrnn.load` gives one for the file of an estimator where scikit-learn is not installed, and
@@ -118,6 +119,9 @@ class Predictor:
         found.parameters, found.history_ = remembered["config"], remembered["history"]
         return found
 
+    def _fitted_layers(self) -> dict[str, Any]:
+        return self.layers_
+
     @property
     def layers_(self) -> dict[str, Any]:
         """The layers by name."""
@@ -138,28 +142,6 @@ class Predictor:
         The layers' parameters become read-only.
         """
         prepare_network(self._answers.network)
-        return self
-
-    @property
-    def device(self) -> str:
-        """Where the network is: ``"cpu"``, ``"cuda:0"``, ..."""
-        return self._answers.network.place.name
-
-    def to(self, device: Any) -> Self:
-        """Move the network to another device, where it then answers.
-
-        Streams made before stay where they are.
-
-        Parameters
-        ----------
-        device : str or array
-            As for a layer's ``to``; data are read, and answers come, on the host anyway.
-
-        Returns
-        -------
-        self
-        """
-        move(self.layers_.values(), find(device))
         return self
 
     # Answers

@@ -18,7 +18,8 @@ from fastrnn.checks import (
     check_random_state,
     check_real,
 )
-from fastrnn.engine.devices import Device, find
+from fastrnn.engine.devices import Device
+from fastrnn.engine.movable import Movable
 from fastrnn.engine.parameters import move
 from fastrnn.parameterized import Parameterized
 from fastrnn.training.loop import Training
@@ -39,7 +40,7 @@ FREE = ("max_iter", "callbacks", "checkpoint", "checkpoint_interval", "n_threads
 SCHEDULES = ("learning_rate", "teacher_forcing")  # which may be callables, that nothing tells apart
 
 
-class Trainable(Parameterized):
+class Trainable(Movable, Parameterized):
     """Base of `fastrnn.LanguageModel` and `fastrnn.Seq2Seq`, which add what they are.
 
     A subclass's parameters have the names that are checked here, and further ones of its own.
@@ -53,6 +54,10 @@ class Trainable(Parameterized):
     interrupted_: bool
 
     _sizes: ClassVar[Sequence[str]] = ("hidden_size", "num_layers", "embedding_dim", "min_count")
+
+    def _fitted_layers(self) -> dict[str, Any]:
+        self._check_fitted("layers_")
+        return self.layers_
 
     def _check(self) -> Plan:
         """Check the parameters that such models have in common; the plan of training."""
@@ -77,26 +82,6 @@ class Trainable(Parameterized):
         if not isinstance(model.random_state, np.random.Generator):
             check_random_state("random_state", model.random_state)
         return Plan(**{name: getattr(self, name) for name in PLAN})
-
-    # Devices
-
-    @property
-    def device(self) -> str:
-        """Where the fitted model is: ``"cpu"``, ``"cuda:0"``, ..."""
-        self._check_fitted("layers_")
-        return str(next(iter(self.layers_.values())).device)
-
-    def to(self, device: Any) -> Self:
-        """Move the fitted model to another device, where it then trains, judges and writes text.
-
-        Parameters
-        ----------
-        device : str or array
-            As for a layer's ``to``; text goes in and numbers come out on the host anyway.
-        """
-        self._check_fitted("layers_")
-        move(self.layers_.values(), find(device))
-        return self
 
     # Training
 
