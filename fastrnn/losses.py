@@ -31,8 +31,9 @@ from fastrnn.checks import (
 )
 from fastrnn.engine import elementwise, products
 from fastrnn.engine.arrays import beside
+from fastrnn.engine.containers import Form, check_kind, flatten, flatten_indices
 from fastrnn.engine.doors import Door, anywhere
-from fastrnn.engine.parameters import Backward, Form, check_kind, flatten, flatten_indices
+from fastrnn.engine.parameters import Backward
 from fastrnn.layers.modules import Linear
 from fastrnn.pointwise_losses import (
     REDUCTIONS,

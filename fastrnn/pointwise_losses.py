@@ -10,8 +10,8 @@ import numpy as np
 
 from fastrnn.checks import Array, as_real_array, check_option, check_real, namespace
 from fastrnn.engine.arrays import beside, to_host
+from fastrnn.engine.containers import Form, flatten
 from fastrnn.engine.doors import anywhere
-from fastrnn.engine.parameters import Form, flatten
 
 __all__ = [
     "REDUCTIONS",

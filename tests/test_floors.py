@@ -57,6 +57,7 @@ FLOORS = [
     [
         "cells",
         "engine.batches",
+        "engine.containers",
         "training.checkpoint",
         "files",
         "info",

@@ -13,7 +13,7 @@ import pytest
 from finite_differences import assert_gradients
 
 from fastrnn.engine import masks
-from fastrnn.engine.parameters import join
+from fastrnn.engine.containers import join
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.modules import Dropout, LayerNorm, Linear
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from fastrnn.cells import relu, sigmoid, step
 from fastrnn.checks import Array, Floats, as_real_array, check_option, namespace
+from fastrnn.engine.containers import flatten
 from fastrnn.engine.doors import door
-from fastrnn.engine.parameters import Backward, Layer, flatten
+from fastrnn.engine.parameters import Backward, Layer
 from fastrnn.files import Shape, register
 
 __all__ = ["Activation"]

@@ -20,9 +20,10 @@ from fastrnn.checks import (
 )
 from fastrnn.engine import elementwise
 from fastrnn.engine.batches import Symbols
+from fastrnn.engine.containers import check_kind, flatten_indices
 from fastrnn.engine.doors import door
 from fastrnn.engine.initializers import drawn
-from fastrnn.engine.parameters import Backward, Layer, check_kind, flatten_indices
+from fastrnn.engine.parameters import Backward, Layer
 from fastrnn.files import Shape, register
 
 __all__ = ["Embedding"]

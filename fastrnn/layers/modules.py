@@ -29,15 +29,11 @@ from fastrnn.checks import (
     check_seed,
 )
 from fastrnn.engine import elementwise, masks, products
+from fastrnn.engine.containers import as_items, flatten
 from fastrnn.engine.doors import door
 from fastrnn.engine.initializers import drawn
 from fastrnn.engine.locks import Lock
-from fastrnn.engine.parameters import (
-    Backward,
-    Layer,
-    as_items,
-    flatten,
-)
+from fastrnn.engine.parameters import Backward, Layer
 from fastrnn.files import Shape, register
 
 __all__ = ["Dropout", "LayerNorm", "Linear"]

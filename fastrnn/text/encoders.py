@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import namespace
 from fastrnn.engine import elementwise, masks
 from fastrnn.engine.arrays import beside, masked, take
-from fastrnn.engine.parameters import Form
+from fastrnn.engine.containers import Form
 from fastrnn.layers.modules import Dropout
 from fastrnn.sequences.network import Spec, pad
 from fastrnn.sequences.pooling import real_steps
