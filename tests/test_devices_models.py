@@ -27,6 +27,16 @@ def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+def copies(model: Any, put: Any, folder: Path) -> list[Any]:
+    """What files and moves make of a model, whose numbers must be its own."""
+    path = folder / "model.safetensors"
+    model.save(path)
+    here, there = fastrnn.load(path), fastrnn.load(path, device=put.device)
+    assert here.device == "cpu"  # a file says nothing of where a model was
+    assert there.device == model.device
+    return [here, there, model.to("cpu")]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -48,13 +58,7 @@ def test_a_language_model(options: dict[str, Any], put: Any, tmp_path: Path) -> 
             close(getattr(its, method)(text), getattr(mine, method)(text))
     for prompt in (None, "the", ["th", "a"]):
         assert its.generate(8, prompt, seed=3) == mine.generate(8, prompt, seed=3)
-    # A file says nothing of where a model was, and a move changes no number.
-    path = tmp_path / "model.safetensors"
-    its.save(path)
-    here, there = fastrnn.load(path), fastrnn.load(path, device=put.device)
-    assert here.device == "cpu"
-    assert there.device == its.device
-    for one in (here, there, its.to("cpu")):
+    for one in copies(its, put, tmp_path):
         close(one.perplexity("the cat"), mine.perplexity("the cat"))
 
 
@@ -99,12 +103,7 @@ def test_an_encoder_and_a_decoder(options: dict[str, Any], put: Any, tmp_path: P
             for one, other in zip(found, expected, strict=True):
                 assert type(one) is np.ndarray
                 close(one, other)
-    path = tmp_path / "model.safetensors"
-    its.save(path)
-    here, there = fastrnn.load(path), fastrnn.load(path, device=put.device)
-    assert here.device == "cpu"
-    assert there.device == its.device
-    for one in (here, there, its.to("cpu")):
+    for one in copies(its, put, tmp_path):
         close(one.log_prob(SOURCES, TARGETS), mine.log_prob(SOURCES, TARGETS))
 
 
