@@ -82,6 +82,12 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files be written without the wait until they lie on the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
 def nothing_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide what the environment asks for; the suite also runs with it set, to try other kernels."""
     for name in ("FASTRNN_GEMM", "FASTRNN_ISA", "FASTRNN_NUM_THREADS"):

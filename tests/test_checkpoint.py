@@ -23,6 +23,8 @@ from fastrnn.training.loop import Outcome, train
 from fastrnn.training.minibatches import Batch, Sequences, Streams
 from fastrnn.training.plan import Plan, TrainingState
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 
 class Reader:
     """Reads streams of numbers, with every kind of dropout, and carries its state."""
@@ -97,11 +99,6 @@ class StopAt:
         self.left -= 1
         if not self.left:
             raise self.error
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def plan(**options: Any) -> Plan:

@@ -24,6 +24,8 @@ from fastrnn.layers.rnn import GRU, LSTM, RNN, register_cell
 from fastrnn.layers.sequential import Sequential
 from fastrnn.trees import flatten, unflatten
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 MODULES = [
     Embedding(7, 3, random_state=1),
     Linear(3, 4, random_state=2, dtype="float64"),
@@ -53,11 +55,6 @@ def header_of(path: Path) -> tuple[dict[str, Any], bytes]:
 def put(path: Path, header: Any, data: bytes, *, length: int | None = None) -> None:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 # Tensor files

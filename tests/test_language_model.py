@@ -1,13 +1,10 @@
-"""The language model: what it computes, how it takes part in scikit-learn's ways, and its files."""
+"""The language model: what it computes, and how it takes part in scikit-learn's ways."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
-import os
-import pickle
 import signal
 import threading
 from pathlib import Path
@@ -15,47 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from made_models import SMALL_LANGUAGE as SMALL
+from made_models import TEXT, bits, softmax
 
-import fastrnn
-from fastrnn import FormatError, LanguageModel, tensorfile
+from fastrnn import LanguageModel
 from fastrnn.parameterized import NotFittedError
-from fastrnn.text.sampling import Sampler
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.training.plan import TrainingState
 
-TEXT = "the cat sat on the mat, the dog ate the cat. " * 8
-SMALL: dict[str, Any] = {
-    "hidden_size": 12,
-    "embedding_dim": 6,
-    "tbptt_steps": 7,
-    "max_iter": 2,
-    "random_state": 0,
-}
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     return LanguageModel(**{**SMALL, "max_iter": 12}, learning_rate_init=0.02).fit(TEXT)
-
-
-def bits(model: LanguageModel) -> dict[str, bytes]:
-    return {
-        f"{key}.{name}": param.tobytes()
-        for key, layer in model.layers_.items()
-        for name, param in layer.params.items()
-    }
-
-
-def softmax(z: np.ndarray) -> np.ndarray:
-    e = np.exp(z - z.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
 
 
 # Probabilities
@@ -354,105 +324,6 @@ def test_training_that_diverges_at_once_leaves_no_model() -> None:
         model.perplexity("a")
 
 
-# Generation
-
-
-def test_generate_draws_with_the_models_probabilities() -> None:
-    """The greedy text is the most likely one, step by step."""
-    model = LanguageModel(**SMALL).fit(TEXT)
-    text = model.generate(20, prompt="the ", temperature=0)
-    ids = [Vocabulary.BOUNDARY, *model.vocabulary_.encode("the " + text)]
-    y, _ = model.layers_["rnn"](model.layers_["embedding"](np.array([ids[:-1]])))
-    logits = model.layers_["output"](y[0])
-    logits[:, : len(Vocabulary.SYMBOLS)] = -np.inf
-    assert np.argmax(logits, axis=1)[4:].tolist() == ids[5:]
-
-
-def test_the_same_seed_gives_the_same_text(model: LanguageModel) -> None:
-    assert model.generate(40, seed=1) == model.generate(40, seed=1)
-    assert model.generate(40, seed=1) != model.generate(40, seed=2)
-    assert len(model.generate(40, seed=1)) == 40
-    assert model.generate(0) == ""
-    whole = model.generate(40, seed=np.random.default_rng(1))
-    assert whole == model.generate(40, seed=1)
-
-
-def test_a_stream_gives_the_same_text_piece_by_piece(model: LanguageModel) -> None:
-    pieces = model.generate(25, prompt="the", seed=3, stream=True)
-    first = next(pieces)
-    assert len(first) == 1
-    assert first + "".join(pieces) == model.generate(25, prompt="the", seed=3)
-
-
-def test_generation_stops_after_a_text(model: LanguageModel) -> None:
-    text = model.generate(400, seed=5)
-    assert model.generate(400, seed=5, stop="t") == text[: text.index("t") + 1]
-    ends = [text.index(end) + 2 for end in ("e ", "t ")]
-    assert model.generate(400, seed=5, stop=["t ", "e "]) == text[: min(ends)]
-
-
-def test_words_are_written_with_spaces_and_lines() -> None:
-    model = LanguageModel(
-        **{**SMALL, "level": "word", "max_iter": 80, "learning_rate_init": 0.05}, batch_size=1
-    ).fit("one two\nthree four\n" * 12)
-    assert model.generate(7, temperature=0) == "one two\nthree four\none"
-    assert list(model.generate(4, prompt="one", temperature=0, stream=True)) == [
-        "two", "\n", "three", " four",
-    ]  # fmt: skip
-    assert model.perplexity("one two\nthree four\n") < 1.5
-    assert len(model.log_prob("one two\nthree six")) == 5
-
-
-def test_sampling_is_what_it_says() -> None:
-    logits = np.log([0.1, 0.4, 0.2, 0.3])
-
-    def p(*options: Any, forbidden: tuple[int, ...] = ()) -> list[float]:
-        sampler = Sampler(*options, np.random.default_rng(0), forbidden)
-        return sampler.probabilities(logits).round(12).tolist()
-
-    assert p(1.0, None, None) == [0.1, 0.4, 0.2, 0.3]
-    assert p(0.0, None, None) == [0, 1, 0, 0]
-    assert p(1.0, 1, None) == [0, 1, 0, 0]
-    assert p(1.0, 2, None) == pytest.approx([0, 4 / 7, 0, 3 / 7])
-    assert p(1.0, 99, 1.0) == [0.1, 0.4, 0.2, 0.3]
-    assert p(1.0, None, 0.69) == pytest.approx([0, 4 / 7, 0, 3 / 7])
-    assert p(1.0, None, 0.75) == pytest.approx([0, 4 / 9, 2 / 9, 3 / 9])
-    assert p(1.0, None, 1e-9) == [0, 1, 0, 0]
-    squares = np.array([0.01, 0.16, 0.04, 0.09])
-    assert p(0.5, None, None) == pytest.approx((squares / squares.sum()).tolist())
-    assert p(1.0, None, None, forbidden=(1,)) == pytest.approx([1 / 6, 0, 2 / 6, 3 / 6])
-    assert p(0.0, None, None, forbidden=(1,)) == [0, 0, 0, 1]
-    sampler = Sampler(1.0, None, None, np.random.default_rng(0), (0,))
-    drawn = np.bincount([sampler.draw(logits) for _ in range(4000)], minlength=4) / 4000
-    np.testing.assert_allclose(drawn, [0, 4 / 9, 2 / 9, 3 / 9], atol=0.03)
-
-
-GENERATE: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"n": -1}, ValueError, "n: expected an integer of at least 0, got -1"),
-    ({"n": 2.5}, TypeError, "n: expected an integer"),
-    (
-        {"prompt": 3},
-        TypeError,
-        "prompt: expected a str or a list of str or of lists of tokens, got 3",
-    ),
-    ({"temperature": -1}, ValueError, "temperature: expected a number at least 0"),
-    ({"top_k": 0}, ValueError, "top_k: expected an integer of at least 1, got 0"),
-    ({"top_p": 0}, ValueError, "top_p: expected a number above 0 and at most 1"),
-    ({"seed": "x"}, TypeError, "seed: expected an int, a numpy.random.Generator or None"),
-    ({"stop": ""}, ValueError, "stop: expected text of at least one character"),
-    ({"stop": 3}, TypeError, "stop: expected a str or an iterable of tokens"),
-]
-
-
-@pytest.mark.parametrize(("options", "error", "message"), GENERATE, ids=range(len(GENERATE)))
-@pytest.mark.parametrize("stream", [False, True])
-def test_bad_arguments_of_generate_are_named_at_once(
-    model: LanguageModel, options: Any, error: type[Exception], message: str, stream: bool
-) -> None:
-    with pytest.raises(error, match=message):
-        model.generate(**options, stream=stream)
-
-
 # Bad parameters
 
 
@@ -556,152 +427,3 @@ def test_what_is_not_fitted_says_so(call: str, tmp_path: Path) -> None:
         LanguageModel().generate(3)
     with pytest.raises(NotFittedError):
         LanguageModel().save(tmp_path / "x")
-
-
-# Files
-
-
-@pytest.mark.parametrize("options", [{}, {"level": "word", "cell": "gru", "dtype": np.float64}])
-def test_a_saved_model_is_the_same_model(options: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    model = LanguageModel(**{**SMALL, **options}, checkpoint=tmp_path / "c", callbacks=[])
-    model.fit([TEXT, "\N{SNOWMAN}\ud800 \0"], eval_text="the")
-    model.save(path)
-    found = fastrnn.load(path)
-    assert bits(found) == bits(model)
-    assert found.vocabulary_.tokens == model.vocabulary_.tokens
-    assert found.history_ == model.history_
-    assert found.n_iter_ == 2
-    assert found.best_loss_ == model.best_loss_
-    assert np.array_equal(found.log_prob(TEXT), model.log_prob(TEXT))
-    assert found.generate(60, seed=1) == model.generate(60, seed=1)
-    assert found.hidden_size == 12
-    assert found.checkpoint is None
-    again = found.set_params(warm_start=True).fit(TEXT)
-    assert again.n_iter_ == 4
-
-
-def test_parameters_that_are_no_numbers_or_text_are_not_saved(tmp_path: Path) -> None:
-    path = tmp_path / "m"
-    model = LanguageModel(
-        **{**SMALL, "random_state": np.random.default_rng(0), "hidden_size": np.int64(8)},
-        learning_rate=lambda epoch, history: 0.001,
-        callbacks=lambda state: None,
-    )
-    model.fit(TEXT).save(path)
-    found = fastrnn.load(path)
-    assert found.learning_rate == "constant"
-    assert found.callbacks is None
-    assert found.random_state is None
-    assert found.hidden_size == 8
-
-
-def test_parameters_set_after_fit_do_not_spoil_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "m"
-    model = LanguageModel(**SMALL).fit(TEXT).set_params(hidden_size=99, cell="gru", level="word")
-    model.save(path)
-    assert bits(fastrnn.load(path)) == bits(model)
-
-
-def changed(path: Path, way: list[str], value: Any) -> None:
-    tensors, metadata = tensorfile.read(path)
-    described = json.loads(metadata["model"])
-    inner = described
-    for key in way[:-1]:
-        inner = inner[key]
-    if value is None:
-        del inner[way[-1]]
-    else:
-        inner[way[-1]] = value
-    tensorfile.write(path, tensors, {**metadata, "model": json.dumps(described)})
-
-
-CHANGES: list[tuple[list[str], Any, str]] = [
-    (["config"], None, "config: expected dict, got None"),
-    (["config", "cell"], None, "config: expected the names"),
-    (["config", "cell"], "transformer", "cell: expected one of"),
-    (["config", "max_iter"], "many", "max_iter: expected an integer"),
-    (["config", "surprise"], 1, "config: expected the names"),
-    (["vocabulary"], ["a"], "vocabulary: expected dict"),
-    (["vocabulary", "level"], "byte", "level: expected one of"),
-    (["vocabulary", "tokens"], ["a", "a"], "tokens: expected each once"),
-    (["vocabulary", "tokens"], ["a", 3], "tokens: expected texts"),
-    (["vocabulary", "tokens"], ["a"], "num_embeddings: expected 3, got"),
-    (["vocabulary", "boundary"], False, "num_embeddings: expected 1[0-9], got"),
-    (["vocabulary", "unknown"], "a", "tokens: expected none that reads as unknown='a'"),
-    (["vocabulary", "surprise"], 1, "surprise"),
-    (["layers", "output", "type"], "TiedLinear", "config: expected bias alone"),
-    (["layers", "rnn"], None, "layers: expected embedding, rnn, output"),
-    (["layers", "rnn", "type"], "Sequential", "layers.rnn: expected RNN or LSTM or GRU"),
-    (["layers", "rnn", "type"], "GRU", "weight_ih_l0: expected shape"),
-    (["layers", "rnn", "config", "hidden_size"], 10**9, "weight_ih_l0: expected shape"),
-    (["layers", "rnn", "config", "num_layers"], 10**12, "weight_ih_l1: expected an array"),
-    (["layers", "rnn", "config", "bidirectional"], True, "expected an array"),
-    (["layers", "rnn", "config", "dtype"], "float64", "expected dtype float64"),
-    (["layers", "output", "config"], 3, "layers|config"),
-    (["texts_end"], "yes", "texts_end: expected bool"),
-    (["history"], {"loss": 3}, "history: expected lists of numbers"),
-    (["best_loss"], "low", "best_loss: expected float"),
-]
-
-
-@pytest.mark.parametrize(("way", "value", "message"), CHANGES, ids=range(len(CHANGES)))
-def test_a_file_that_does_not_fit_itself_is_a_format_error(
-    model: LanguageModel, tmp_path: Path, way: list[str], value: Any, message: str
-) -> None:
-    path = tmp_path / "m"
-    model.save(path)
-    changed(path, way, value)
-    with pytest.raises(FormatError, match=message):
-        fastrnn.load(path)
-
-
-@settings(max_examples=150)
-@given(data=st.data())
-def test_a_description_changed_at_will_loads_or_is_a_format_error(
-    model: LanguageModel, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """With a digest that fits, as one who means harm would write it."""
-    path = tmp_path_factory.getbasetemp() / "fuzzed language model"
-    if not path.exists():
-        model.save(path)
-    tensors, metadata = tensorfile.read(path)
-    described = json.loads(metadata["model"])
-    described["history"] = {"loss": [1.0]}  # short, so that changes meet something else
-    text = list(json.dumps(described))
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(text) - 1))
-        text[place] = data.draw(st.sampled_from('0123456789-.,:[]{}"eE truefalsnN'))
-    other = path.with_name("other")
-    tensorfile.write(other, tensors, {**metadata, "model": "".join(text)})
-    try:
-        found = fastrnn.load(other)
-    except FormatError:
-        return
-    assert bits(found) == bits(model)
-    assert np.isfinite(found.perplexity("the cat"))
-
-
-def test_truncated_or_altered_models_are_format_errors(
-    model: LanguageModel, tmp_path: Path
-) -> None:
-    path = tmp_path / "m"
-    model.save(path)
-    raw = path.read_bytes()
-    for size in range(0, len(raw), 499):
-        path.write_bytes(raw[:size])
-        with pytest.raises(FormatError):
-            fastrnn.load(path)
-    for place in range(0, len(raw), 499):
-        altered = bytearray(raw)
-        altered[place] ^= 2
-        path.write_bytes(altered)
-        with pytest.raises(FormatError):
-            fastrnn.load(path)
-
-
-def test_a_fitted_model_can_be_pickled_and_copied(model: LanguageModel) -> None:
-    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-        assert bits(twin) == bits(model)
-        assert twin.generate(30, seed=1) == model.generate(30, seed=1)
-        assert twin.history_ == model.history_

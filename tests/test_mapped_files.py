@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from safetensors.numpy import load_file, save_file
 import fastrnn
 from fastrnn import tensorfile
 from fastrnn.files import FormatError
+
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 LAYERS = [
     fastrnn.Embedding(7, 3, random_state=1),
@@ -27,11 +28,6 @@ LAYERS = [
         fastrnn.Sequential(fastrnn.Linear(2, 2, random_state=5), fastrnn.LayerNorm(2)),
     ),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def is_mapped(array: Any) -> bool:

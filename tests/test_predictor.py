@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,8 @@ from fastrnn.files import FormatError
 pytest.importorskip("sklearn")
 
 from fastrnn import Forecaster, RNNClassifier, RNNRegressor, SequenceTagger, TextClassifier
+
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 SMALL: dict[str, Any] = {"hidden_size": 4, "max_iter": 2, "random_state": 0}
 RNG = np.random.default_rng(0)
@@ -85,11 +86,6 @@ def fitted(name: str) -> Any:
     if not hasattr(estimator, "layers_"):
         estimator.fit(*given)
     return estimator
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def same(found: Any, expected: Any) -> bool:
