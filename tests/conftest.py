@@ -94,6 +94,17 @@ def nothing_forced(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def threads_restored() -> Iterator[None]:
+    """Set back how many threads are used, whatever a test has asked for."""
+    import fastrnn
+    from fastrnn import _native
+
+    yield
+    _native.set_thread_limit(0)
+    fastrnn.set_num_threads(None)
+
+
 # A stand-in for CUDA
 
 

@@ -25,6 +25,7 @@ TESTS = [
     "same_bits",
     "stream_pool",
     "streams",
+    "thread_count",
     "threads",
 ]
 NEEDED = [
