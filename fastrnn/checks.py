@@ -257,23 +257,6 @@ def check_addressable(names: str, shape: Sequence[int]) -> None:
         )
 
 
-def check_lengths(name: str, lengths: Any, n_sequences: int, n_steps: int) -> np.ndarray:
-    """`lengths` as an int64 NumPy array (N,), each in [0, T]."""
-    lengths = np.asarray(as_array(name, lengths))
-    if lengths.dtype.kind not in "iu" and lengths.size:
-        raise TypeError(f"{name}: expected integers, got dtype {lengths.dtype}")
-    if lengths.shape != (n_sequences,):
-        raise ValueError(
-            f"{name}: expected shape ({n_sequences},), one for each sequence, got {lengths.shape}"
-        )
-    if lengths.size:
-        low, high = int(lengths.min()), int(lengths.max())
-        if low < 0 or high > n_steps:
-            worst = low if low < 0 else high
-            raise ValueError(f"{name}: expected values in [0, {n_steps}] (T), got {worst}")
-    return np.array(lengths, dtype=np.int64)
-
-
 # Single values
 
 

@@ -111,18 +111,6 @@ def test_indices_are_checked_before_they_are_converted():
     assert checks.as_index_array("tokens", [], 0).shape == (0,)
 
 
-def test_lengths():
-    got = checks.check_lengths("lengths", [0, 3, 2], 3, 3)
-    assert got.dtype == np.int64
-    assert got.tolist() == [0, 3, 2]
-    assert checks.check_lengths("lengths", [], 0, 3).shape == (0,)
-    for lengths, part in (([4], "got 4"), ([-1], "got -1"), ([1, 1], "got (2,)"), (1, "got ()")):
-        with raises(ValueError, "lengths:", part):
-            checks.check_lengths("lengths", lengths, 1, 3)
-    with raises(TypeError, "lengths: expected integers"):
-        checks.check_lengths("lengths", [1.0], 1, 3)
-
-
 def test_integers():
     assert checks.check_positive_int("n", np.int32(3)) == 3
     assert type(checks.check_int("n", np.int64(-3))) is int

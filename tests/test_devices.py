@@ -560,3 +560,16 @@ def test_no_sequences_on_a_device(kind: str, put: Any) -> None:
         context, weights = attention(put(np.zeros((0, 4, 3), np.float32)), [])
         assert (context.shape, weights.shape) == ((0, 4, 2), (0, 4, 0))
         stays(like, [context, weights])
+
+
+def test_lengths_may_come_from_any_device(put: Any) -> None:
+    lengths, x = np.array([4, 2]), put(np.ones((2, 4, 3)))
+    attention = fastrnn.Attention(3, 3, dtype="float64", random_state=0)
+    for layer, given in (
+        (fastrnn.GRU(3, 2, random_state=0, dtype="float64"), (x,)),
+        (fastrnn.Reversed(fastrnn.GRU(3, 2, random_state=0, dtype="float64")), (x,)),
+        (attention, (x, x)),
+    ):
+        layer.to(put.device)
+        expected, found = (layer(*given, lengths=one)[0] for one in (lengths, put(lengths)))
+        np.testing.assert_array_equal(to_host(found), to_host(expected))

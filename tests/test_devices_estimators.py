@@ -327,3 +327,11 @@ def test_devices_are_no_parameters_and_may_be_routed(fake_cupy: Any) -> None:
         assert pipe[0].device == "cuda:0"
         found = GridSearchCV(model, grid, cv=2, error_score="raise")
         assert found.fit(DENSE, CLASSES, device="cuda:1").best_estimator_.device == "cuda:1"
+
+
+def test_lengths_may_come_from_any_device(put: Any) -> None:
+    """They say where data are; layers take them so, too."""
+    lengths = np.arange(N) % 5 + 1
+    mine = fastrnn.RNNClassifier(**SMALL).fit(DENSE, CLASSES, lengths=lengths)
+    its = fastrnn.RNNClassifier(**SMALL).fit(DENSE, CLASSES, lengths=put(lengths))
+    close(its.predict_proba(DENSE, put(lengths)), mine.predict_proba(DENSE, lengths))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.engine.rows import Rows
+from fastrnn.engine.rows import Rows, read_lengths
 
 lengths_and_room = st.lists(st.integers(0, 9), max_size=12).flatmap(
     lambda lengths: st.tuples(st.just(lengths), st.integers(max(lengths, default=0), 12))
@@ -66,3 +68,15 @@ def test_row_numbers_beyond_32_bits() -> None:
     # Two sequences of 2 steps whose rows lie further apart than an int32 can say.
     far = np.array([0, 2**33], dtype=np.int64)
     assert Rows([2, 2], 2).positions(far).tolist() == [0, 2**33, 1, 2**33 + 1]
+
+
+def test_lengths_are_checked() -> None:
+    got = read_lengths("lengths", [0, 3, 2], 3, 3)
+    assert got.dtype == np.int64
+    assert got.tolist() == [0, 3, 2]
+    assert read_lengths("lengths", [], 0, 3).shape == (0,)
+    for lengths, part in (([4], "got 4"), ([-1], "got -1"), ([1, 1], "got (2,)"), (1, "got ()")):
+        with pytest.raises(ValueError, match=f"^lengths: .*{re.escape(part)}"):
+            read_lengths("lengths", lengths, 1, 3)
+    with pytest.raises(TypeError, match=r"^lengths: expected integers"):
+        read_lengths("lengths", [1.0], 1, 3)

@@ -17,14 +17,13 @@ from fastrnn.checks import (
     Array,
     as_array,
     as_real_array,
-    check_lengths,
     describe,
     dtype_of,
     namespace,
 )
-from fastrnn.engine.arrays import placed, to_host
+from fastrnn.engine.arrays import placed
 from fastrnn.engine.devices import kind_name
-from fastrnn.engine.rows import Rows
+from fastrnn.engine.rows import Rows, read_lengths
 
 __all__ = ["Batch", "Container", "Symbols", "columns", "read_array"]
 
@@ -245,6 +244,4 @@ def _read_list(
 def _read_lengths(lengths: Any, N: int, T: int) -> Rows:
     if lengths is None:
         return Rows.dense(N, T)
-    if hasattr(lengths, "__dlpack__"):  # they tell where rows are, which the host must know
-        lengths = to_host(lengths)
-    return Rows(check_lengths("lengths", lengths, N, T), T)
+    return Rows(read_lengths("lengths", lengths, N, T), T)

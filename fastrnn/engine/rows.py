@@ -17,11 +17,15 @@ This is an addressing, not a buffer: kernels read the caller's arrays in place b
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Rows"]
+from fastrnn.checks import as_array
+from fastrnn.engine.arrays import to_host
+
+__all__ = ["Rows", "read_lengths"]
 
 Int64s = NDArray[np.int64]
 
@@ -116,6 +120,26 @@ class Rows:
         inverse = np.empty(self.N, dtype=np.int64)
         inverse[self.order] = np.arange(self.N, dtype=np.int64)
         return inverse
+
+
+def read_lengths(name: str, lengths: Any, n_sequences: int, n_steps: int) -> np.ndarray:
+    """`lengths` as an int64 NumPy array (N,), each in [0, T].
+
+    They tell where rows are, which the host must know; so they may come from any device.
+    """
+    lengths = to_host(as_array(name, lengths))
+    if lengths.dtype.kind not in "iu" and lengths.size:
+        raise TypeError(f"{name}: expected integers, got dtype {lengths.dtype}")
+    if lengths.shape != (n_sequences,):
+        raise ValueError(
+            f"{name}: expected shape ({n_sequences},), one for each sequence, got {lengths.shape}"
+        )
+    if lengths.size:
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > n_steps:
+            worst = low if low < 0 else high
+            raise ValueError(f"{name}: expected values in [0, {n_steps}] (T), got {worst}")
+    return np.array(lengths, dtype=np.int64)
 
 
 @lru_cache(maxsize=64)

@@ -29,7 +29,6 @@ from fastrnn.checks import (
     check_addressable,
     check_bool,
     check_dtype,
-    check_lengths,
     check_option,
     check_positive_int,
     check_random_state,
@@ -43,6 +42,7 @@ from fastrnn.engine.devices import Device, is_array
 from fastrnn.engine.doors import Door, door
 from fastrnn.engine.locks import Lock
 from fastrnn.engine.parameters import Backward, Layer
+from fastrnn.engine.rows import read_lengths
 from fastrnn.files import Shape, register
 
 __all__ = ["Attention", "Memory"]
@@ -381,7 +381,7 @@ def _real_rows(keys: Any, lengths: Any, layer: Attention) -> tuple[Array, Any, n
     rows = xp.reshape(keys, (N * Ts, K))
     if lengths is None:
         return rows, lambda drows: xp.reshape(drows, (N, Ts, K)), np.full(N, Ts, np.int64), Ts
-    lengths = check_lengths("lengths", lengths, N, Ts)
+    lengths = read_lengths("lengths", lengths, N, Ts)
     real = np.arange(Ts) < lengths[:, None]
     if real.all():
         return rows, lambda drows: xp.reshape(drows, (N, Ts, K)), lengths, Ts

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import Array, as_array, check_lengths, namespace
+from fastrnn.checks import Array, as_array, namespace
 from fastrnn.engine.arrays import take
 from fastrnn.engine.doors import door
 from fastrnn.engine.parameters import Backward
+from fastrnn.engine.rows import read_lengths
 from fastrnn.files import register
 from fastrnn.layers.recurrent import check_recurrent
 from fastrnn.layers.wrapper import Wrapper
@@ -78,7 +79,7 @@ def _turned(x: Any, lengths: Any) -> Any:
     if lengths is None:
         return namespace(x).flip(x, axis=1)
     N, T, width = (int(n) for n in x.shape)
-    ends = np.asarray(check_lengths("lengths", lengths, N, T))[:, None]
+    ends = read_lengths("lengths", lengths, N, T)[:, None]
     steps = np.arange(T)
     index = np.where(steps < ends, ends - 1 - steps, steps) + T * np.arange(N)[:, None]
     rows: Array = namespace(x).reshape(x, (N * T, width))

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.checks import check_lengths, describe
+from fastrnn.checks import describe
 from fastrnn.engine.devices import check_host
+from fastrnn.engine.rows import read_lengths
 
 __all__ = ["LAYOUTS", "MISSING", "Channels", "Samples", "form_of", "read_samples"]
 
@@ -135,7 +136,7 @@ def read_samples(
         if lengths is None:
             items = list(whole)
         else:
-            counts = check_lengths("lengths", lengths, len(whole), whole.shape[1])
+            counts = read_lengths("lengths", lengths, len(whole), whole.shape[1])
             items = [one[:count] for one, count in zip(whole, counts.tolist(), strict=True)]
     if not items:
         raise ValueError(f"{name}: expected at least one sequence, got none")
