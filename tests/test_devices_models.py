@@ -165,3 +165,24 @@ def test_no_room_for_pairs(fake_cupy: Any) -> None:
         with failing(after), pytest.raises(MemoryError):
             fitted.predict(SOURCES, 2)
     np.testing.assert_array_equal(fitted.log_prob(SOURCES, TARGETS), before)
+
+
+def test_a_checkpoint_that_is_refused_moves_nothing(put: Any, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    fitted = model(checkpoint=path, warm_start=True).fit(TEXT)
+    before = fitted.perplexity("the")
+    with pytest.raises(ValueError, match="expected one of"):
+        fitted.fit(TEXT + "the end", resume=True, device=put.device)
+    assert fitted.device == "cpu"
+    stays(np.zeros(1), dict(fitted.layers_["rnn"].params))
+    assert fitted.perplexity("the") == before
+
+
+def test_training_that_diverges_at_once_moves_nothing(put: Any) -> None:
+    fitted = model(warm_start=True).fit(TEXT)
+    before = fitted.perplexity("the")
+    fitted.set_params(solver="sgd", learning_rate_init=1e308, max_grad_norm=None)
+    with pytest.raises(FloatingPointError, match="in epoch 1"), np.errstate(all="ignore"):
+        fitted.fit(TEXT, device=put.device)
+    assert fitted.device == "cpu"
+    assert fitted.perplexity("the") == before

@@ -99,17 +99,17 @@ class Trainable(Movable, Parameterized):
         training : Training
             Of this model's layers.
         before : mapping
-            All attributes as they were before `fit`; so they are again if nothing was learned
-            because a checkpoint is refused or the first epoch fails.
+            All attributes as they were before `fit`; so they are again, and the layers where they
+            were, if nothing was learned because a checkpoint is refused or the first epoch fails.
         resume : bool
             Whether to go on from the checkpoint.
         device : Device, optional
             Where to move the layers before.
         """
-        learned = False
+        learned, back = False, None
         try:
             if device is not None:
-                move(self.layers_.values(), device)
+                back = move(self.layers_.values(), device)
             if resume:
                 training.resume()
             learned = True  # and stays so, whatever a callback may raise
@@ -119,6 +119,8 @@ class Trainable(Movable, Parameterized):
             raise
         finally:
             if not learned:
+                if back is not None:
+                    back()
                 self.__dict__.clear()
                 self.__dict__.update(before)
         past = self.history_
