@@ -31,7 +31,8 @@ from fastrnn.checks import (
 )
 from fastrnn.engine import elementwise, products
 from fastrnn.engine.arrays import beside
-from fastrnn.engine.containers import Form, check_kind, flatten, flatten_indices
+from fastrnn.engine.containers import Form, flatten, flatten_indices
+from fastrnn.engine.devices import check_kind
 from fastrnn.engine.doors import Door, anywhere
 from fastrnn.engine.parameters import Backward
 from fastrnn.layers.modules import Linear

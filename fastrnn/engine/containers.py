@@ -15,9 +15,8 @@ import numpy as np
 
 from fastrnn.checks import Array, as_array, as_real_array, check_ndim, namespace
 from fastrnn.engine.arrays import beside
-from fastrnn.engine.devices import kind_name
 
-__all__ = ["Form", "as_items", "check_kind", "flatten", "flatten_indices", "join"]
+__all__ = ["Form", "as_items", "flatten", "flatten_indices", "join"]
 
 
 class Form:
@@ -142,15 +141,6 @@ def flatten_indices(name: str, x: Any, like: Any = None) -> tuple[Array, Form]:
 
 def _beside(array: np.ndarray, like: Any) -> Array:
     return array if like is None else beside(array, like)
-
-
-def check_kind(name: str, array: Array, like: Array) -> None:
-    """Raise a TypeError unless an array is of the kind of another."""
-    if type(array) is not type(like) and namespace(array) is not namespace(like):
-        raise TypeError(
-            f"{name}: expected an array of {kind_name(like)}, as the other arguments are, got one "
-            f"of {kind_name(array)}"
-        )
 
 
 def join(items: Sequence[Array]) -> Array:

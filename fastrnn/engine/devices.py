@@ -18,7 +18,17 @@ import numpy as np
 from fastrnn.checks import Array, describe, is_cupy, library_of, namespace
 from fastrnn.engine.arrays import placed
 
-__all__ = ["HOST", "Device", "check_host", "device_of", "find", "is_array", "is_host", "kind_name"]
+__all__ = [
+    "HOST",
+    "Device",
+    "check_host",
+    "check_kind",
+    "device_of",
+    "find",
+    "is_array",
+    "is_host",
+    "kind_name",
+]
 
 nowhere = contextlib.nullcontext()
 
@@ -281,6 +291,15 @@ def check_host(name: str, x: Any) -> None:
         f"{name}: expected an array that the host can read, got {place(x)}; data are read on the "
         "host, and fit(..., device=...) or to(device) lets a model compute elsewhere"
     )
+
+
+def check_kind(name: str, array: Array, like: Array) -> None:
+    """Raise a TypeError unless an array is of the kind of another."""
+    if type(array) is not type(like) and namespace(array) is not namespace(like):
+        raise TypeError(
+            f"{name}: expected an array of {kind_name(like)}, as the other arguments are, got one "
+            f"of {kind_name(array)}"
+        )
 
 
 def kind_name(x: Any) -> str:

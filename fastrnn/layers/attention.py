@@ -37,8 +37,8 @@ from fastrnn.checks import (
 from fastrnn.engine import elementwise, products
 from fastrnn.engine.arrays import masked, placed, unmasked
 from fastrnn.engine.attending import Gradients, attend, attend_backward, read
-from fastrnn.engine.containers import check_kind, flatten
-from fastrnn.engine.devices import Device, is_array
+from fastrnn.engine.containers import flatten
+from fastrnn.engine.devices import Device, check_kind, is_array
 from fastrnn.engine.doors import Door, door
 from fastrnn.engine.locks import Lock
 from fastrnn.engine.parameters import Backward, Layer

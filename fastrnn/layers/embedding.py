@@ -20,7 +20,8 @@ from fastrnn.checks import (
 )
 from fastrnn.engine import elementwise
 from fastrnn.engine.batches import Symbols
-from fastrnn.engine.containers import check_kind, flatten_indices
+from fastrnn.engine.containers import flatten_indices
+from fastrnn.engine.devices import check_kind
 from fastrnn.engine.doors import door
 from fastrnn.engine.initializers import drawn
 from fastrnn.engine.parameters import Backward, Layer
